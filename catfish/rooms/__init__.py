@@ -1,0 +1,1 @@
+"""The domain: rooms, members, matching, presence. Pure: no tasks, no sockets, no SQL."""

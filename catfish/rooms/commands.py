@@ -1,0 +1,195 @@
+"""Durable commands: what the journal commits, and what each commit answers.
+
+Ephemeral commands (typing, media, signals, custom events) never reach the store; `rooms.room` decides on them.
+Every command names its room by the room's `number`, the store's own key, once the room is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from catfish.rooms.model import Member, Message, Room, RoomKind
+
+
+class RoomRecord(msgspec.Struct, kw_only=True):
+    """A room as the store knows it."""
+
+    number: int
+    """The store's key: dense, increasing, also the numeric room id that some vocabularies show."""
+    room: Room
+    created_by: str
+    revision: int
+    """Place of the newest durable change (message, edit, deletion, reaction) in the room's order of changes."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the durable commands."""
+
+
+class CreateRoom(Command):
+    """Answer: `RoomRecord`. Rejected `code_taken` asks the caller to try another code (never seen by clients)."""
+
+    id: str
+    kind: RoomKind
+    code: str | None
+    name: str | None
+    capacity: int | None
+    user: str
+
+
+class Join(Command):
+    """Enter a room, or come back to it. Answer: `Joined`.
+
+    Exactly one of `room` and `code` is set. `create` makes an open room of that id when there is none.
+    A private room admits by code, its creator, and users who are members already (rows of any instance).
+    A matched room admits only users who are members already.
+
+    Rejected: no_such_room, no_such_code, room_closed, room_full, forbidden.
+    """
+
+    room: str | None
+    code: str | None
+    create: bool
+    user: str
+    name: str
+    instance: str
+    with_members: bool
+    """Whether the answer must list the members (an instance that hosts the room knows them already)."""
+
+
+class Joined(msgspec.Struct, kw_only=True):
+    record: RoomRecord
+    member: Member
+    first: bool
+    """No other device or instance had the user in the room: the others are to be told."""
+    members: list[Member] | None
+    """All members in the order in which they entered, when asked for."""
+
+
+class Leave(Command):
+    """Leave a room on this instance. Answer: `Left`. With `only_if_away` a user who came back meanwhile stays."""
+
+    number: int
+    user: str
+    instance: str
+    only_if_away: bool = False
+
+
+class Left(msgspec.Struct, kw_only=True):
+    last: bool
+    """The user is on no other instance either: the others are to be told. False also when it was not a member."""
+    members_count: int
+
+
+class Away(Command):
+    """The last connection of a user on this instance was lost. Answer: None."""
+
+    number: int
+    user: str
+    instance: str
+    away_since: int
+    """Milliseconds since the epoch."""
+
+
+class Match(Command):
+    """Find a stranger who waits, or wait. Answer: `Matched`.
+
+    Who waits longest among those with the most interests in common is taken; never oneself, never one of `avoid`.
+    `new_room` is the id of the room to wait in when nobody is found.
+    """
+
+    user: str
+    name: str
+    instance: str
+    interests: tuple[str, ...]
+    avoid: tuple[str, ...] = ()
+    new_room: str
+
+
+class Matched(msgspec.Struct, kw_only=True):
+    record: RoomRecord
+    member: Member
+    peer: Member | None
+    """The one who waited; None when the user waits now."""
+
+
+class SendMessage(Command):
+    """Answer: `Sent`. Idempotent by (number, user, client_id) when `client_id` is set. Rejected: room_closed."""
+
+    number: int
+    room: str
+    user: str
+    name: str
+    content: str
+    client_id: str | None
+    reply_to: int | None
+    data: Any
+    created_at: int
+    """Milliseconds since the epoch, the server's clock when the command was accepted."""
+
+
+class Sent(msgspec.Struct, kw_only=True):
+    message: Message
+    revision: int
+    repeated: bool
+    """The same client id was stored before: `message` is that first one, and nobody is told again."""
+
+
+class Edit(Command):
+    """Answer: `Changed`. Rejected: no_such_message (also when deleted), not_your_message."""
+
+    number: int
+    seq: int
+    user: str
+    content: str
+    at: int
+
+
+class Delete(Command):
+    """Answer: `Changed`; deleting what is deleted is `unchanged`. Rejected: no_such_message, not_your_message."""
+
+    number: int
+    seq: int
+    user: str
+    at: int
+
+
+class React(Command):
+    """Answer: `Changed`; `unchanged` when it was so before. Rejected: no_such_message."""
+
+    number: int
+    seq: int
+    user: str
+    emoji: str
+    on: bool
+    at: int
+
+
+class Changed(msgspec.Struct, kw_only=True):
+    revision: int
+    """0 when unchanged."""
+    unchanged: bool
+
+
+class MarkRead(Command):
+    """Move the user's read position, never back, never past the newest message. Answer: `Read`."""
+
+    number: int
+    user: str
+    seq: int
+
+
+class Read(msgspec.Struct, kw_only=True):
+    seq: int
+    moved: bool
+
+
+class CloseRoom(Command):
+    """Nobody can enter or write any more. Answer: bool, False when it was closed already."""
+
+    number: int
+
+
+Answer = RoomRecord | Joined | Left | Matched | Sent | Changed | Read | bool | None

@@ -1,0 +1,112 @@
+"""What members of a room hear. Encoded as they stand by the native protocol; other vocabularies translate them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from catfish.rooms.model import Member, Message
+
+LeaveReason = Literal["left", "gone", "kicked"]
+Device = Literal["camera", "mic", "screen"]
+
+
+class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """Base: `name` is the event's native name; `room` is the room's id."""
+
+    name: ClassVar[str]
+    room: str
+
+
+class MemberJoined(Event):
+    name: ClassVar[str] = "room:joined"
+    member: Member
+
+
+class MemberLeft(Event):
+    name: ClassVar[str] = "room:left"
+    user: str
+    reason: LeaveReason
+
+
+class RoomReady(Event):
+    """Both strangers of a matched room are there."""
+
+    name: ClassVar[str] = "room:ready"
+
+
+class RoomClosed(Event):
+    name: ClassVar[str] = "room:closed"
+
+
+class Custom(Event):
+    """An ephemeral event of the application's own."""
+
+    name: ClassVar[str] = "room:event"
+    user: str
+    event: str
+    data: Any = None
+
+
+class MessageSent(Event):
+    """Carries the whole message; natively its payload is the message itself."""
+
+    name: ClassVar[str] = "chat:message"
+    message: Message
+    revision: int
+
+
+class MessageEdited(Event):
+    name: ClassVar[str] = "chat:edited"
+    seq: int
+    user: str
+    content: str
+    edited_at: int
+
+
+class MessageDeleted(Event):
+    name: ClassVar[str] = "chat:deleted"
+    seq: int
+    user: str
+    deleted_at: int
+
+
+class MessageReacted(Event):
+    name: ClassVar[str] = "chat:reacted"
+    seq: int
+    user: str
+    emoji: str
+    on: bool
+
+
+class MessagesRead(Event):
+    name: ClassVar[str] = "chat:read"
+    user: str
+    seq: int
+
+
+class Typing(Event):
+    name: ClassVar[str] = "chat:typing"
+    user: str
+    on: bool
+
+
+class MediaToggled(Event):
+    name: ClassVar[str] = "media:toggled"
+    user: str
+    device: Device
+    on: bool
+
+
+class MediaStarted(Event):
+    name: ClassVar[str] = "media:started"
+    user: str
+
+
+class Signal(Event):
+    """Addressed to one member."""
+
+    name: ClassVar[str] = "signal"
+    user: str
+    data: Any = None

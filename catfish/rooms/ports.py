@@ -1,0 +1,79 @@
+"""What the domain needs from the outside. `catfish.store` implements `Store`; so does a double in the tests, and one
+suite of contract tests holds both to what is promised here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from catfish.errors import Rejected
+from catfish.rooms.commands import Answer, Command, RoomRecord
+from catfish.rooms.model import Member, Message
+
+
+class StoreUnavailable(Exception):
+    """The store does not answer, or lost the connection before it confirmed. The same call may be repeated."""
+
+
+class Page(msgspec.Struct, kw_only=True):
+    messages: list[Message]
+    """Oldest first, whichever way the page was asked for."""
+    more: bool
+    """There are further messages in the direction that was asked for."""
+
+
+class Taken(msgspec.Struct, kw_only=True):
+    """A member whose instance died, taken over by the caller."""
+
+    record: RoomRecord
+    member: Member
+    away_since: int
+
+
+class Store(Protocol):
+    """State in Postgres.
+
+    Every method may raise `StoreUnavailable`, and then has changed nothing or has changed everything that it was
+    asked for; `commit` is safe to repeat in both cases.
+    """
+
+    async def commit(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
+        """Commit a batch in one transaction and answer each command, in order.
+
+        A refusal of one command is its answer and leaves the others alone. Commands on the same room take effect in
+        the order of the batch. Messages of a room get consecutive `seq`; every durable change of a room gets the next
+        `revision`.
+        """
+        ...
+
+    async def room(self, *, id: str | None = None, code: str | None = None) -> RoomRecord | None:
+        """The room with that id, or with that code (any case); closed rooms are not found."""
+        ...
+
+    async def members(self, number: int, limit: int) -> list[Member]:
+        """The members in the order in which they entered."""
+        ...
+
+    async def history(
+        self, number: int, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> Page:
+        """A page by keyset: the newest messages, those just below `before`, or those just above `after`."""
+        ...
+
+    async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
+        """Messages up to `seq` that were edited, deleted or reacted to after message `seq` was stored, by revision."""
+        ...
+
+    async def renew_lease(self, instance: str, lease_s: float) -> None:
+        """Say that the instance lives; the first call registers it."""
+        ...
+
+    async def end_lease(self, instance: str, away_since: int) -> None:
+        """The instance stops: its members are away from now on, and another instance may take them over at once."""
+        ...
+
+    async def take_over(self, instance: str, limit: int) -> list[Taken]:
+        """Move the members of instances whose lease has ended to `instance`, marked as away."""
+        ...
