@@ -19,6 +19,12 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     room: str
 
 
+class DurableEvent(Event):
+    """An event that is in the store. `revision` is its place in the room's order of changes: 1, 2, 3 … without gaps."""
+
+    revision: int
+
+
 class MemberJoined(Event):
     name: ClassVar[str] = "room:joined"
     member: Member
@@ -49,15 +55,14 @@ class Custom(Event):
     data: Any = None
 
 
-class MessageSent(Event):
+class MessageSent(DurableEvent):
     """Carries the whole message; natively its payload is the message itself."""
 
     name: ClassVar[str] = "chat:message"
     message: Message
-    revision: int
 
 
-class MessageEdited(Event):
+class MessageEdited(DurableEvent):
     name: ClassVar[str] = "chat:edited"
     seq: int
     user: str
@@ -65,14 +70,14 @@ class MessageEdited(Event):
     edited_at: int
 
 
-class MessageDeleted(Event):
+class MessageDeleted(DurableEvent):
     name: ClassVar[str] = "chat:deleted"
     seq: int
     user: str
     deleted_at: int
 
 
-class MessageReacted(Event):
+class MessageReacted(DurableEvent):
     name: ClassVar[str] = "chat:reacted"
     seq: int
     user: str

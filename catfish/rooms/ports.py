@@ -10,6 +10,7 @@ import msgspec
 
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
+from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 
 
@@ -64,6 +65,15 @@ class Store(Protocol):
 
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         """Messages up to `seq` that were edited, deleted or reacted to after message `seq` was stored, by revision."""
+        ...
+
+    async def changes(self, number: int, *, after: int, limit: int) -> list[DurableEvent]:
+        """What happened in the room after revision `after`, oldest first, each as the event that members heard (or
+        should have heard); a message that was edited since comes with the content it has now."""
+        ...
+
+    async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
+        """The newest revision of each room; rooms that are gone are left out."""
         ...
 
     async def renew_lease(self, instance: str, lease_s: float) -> None:
