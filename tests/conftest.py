@@ -1,0 +1,27 @@
+"""What every test shares: the profile of the property tests, and the list of what could not run here."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import hypothesis
+import pytest
+
+# No deadline: a slow machine is not a failure. Failing examples are printed so that they can be pinned with @example.
+hypothesis.settings.register_profile("catfish", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("catfish")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in plain words which parts did not run, and why: a test skips itself with a sentence as its reason."""
+    reasons = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))
+    if reasons:
+        terminalreporter.section("could not run here")
+        for reason, tests in sorted(reasons.items()):
+            terminalreporter.line(f"{tests} test{'s' if tests > 1 else ''}: {reason}")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The reason given to `pytest.skip`; `longrepr` of a skipped report is (path, line, "Skipped: reason")."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
