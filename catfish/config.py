@@ -1,18 +1,148 @@
-"""Settings: every knob and every limit, with its unit and what happens when it is reached."""
+"""Settings: every knob and every limit, with its unit and what happens when it is reached.
+
+`Settings` holds values that are valid: whoever constructs one, the command line or a test, gets a `ValueError` for a
+value out of its range. Where the values come from is told by `catfish.config_sources`.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import attrs
 
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8080
 
-def setting(default: Any, help: str, *, secret: bool = False) -> Any:
-    """A field of `Settings`: `help` says what it is, its unit, and the consequence when it is a limit."""
+
+class TcpBind(NamedTuple):
+    host: str
+    """A name or an address; an IPv6 address without its brackets."""
+    port: int
+    """0 lets the kernel pick one."""
+
+
+class UnixBind(NamedTuple):
+    path: Path
+
+
+class FdBind(NamedTuple):
+    fd: int
+    """A listening socket that is open already."""
+
+
+Bind = TcpBind | UnixBind | FdBind
+
+_BIND: Final = re.compile(
+    r"unix:(?P<path>.+)|fd:(?P<fd>\d{1,6})|(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})"
+)
+
+
+def parse_bind(text: str) -> Bind:
+    """Read one address to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N.
+
+    Raises:
+        ValueError: it is none of these, or the port is above 65535.
+    """
+    match = _BIND.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not an address to listen on")
+    if match["path"] is not None:
+        return UnixBind(Path(match["path"]))
+    if match["fd"] is not None:
+        return FdBind(int(match["fd"]))
+    port = int(match["port"])
+    if port > 65_535:
+        raise ValueError(f"{text!r} has a port above 65535")
+    return TcpBind(match["v6"] or match["host"], port)
+
+
+def _parse_binds(texts: tuple[str, ...]) -> None:
+    if not texts:
+        raise ValueError("no address to listen on")
+    for text in texts:
+        parse_bind(text)
+
+
+def _parse_origins(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", text):
+            raise ValueError(f"{text!r} is not an origin")
+
+
+def _matches(pattern: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if not re.match(pattern, text):
+            raise ValueError
+
+    return check
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    secret: bool = False,
+    least: float | None = None,
+    form: str | None = None,
+    check: Callable[[Any], object] | None = None,
+) -> Any:
+    """A field of `Settings`.
+
+    Args:
+        default: immutable.
+        help: what it is, its unit, and the consequence when it is a limit.
+        secret: never shown, neither by `repr` nor in messages.
+        least: the smallest number that makes sense; by default whole numbers start at 1 and others above 0.
+        form: what a good value looks like, where the type does not say it.
+        check: raises ValueError for a value that is not of that form.
+    """
     if isinstance(default, (list, dict)):
         raise TypeError("defaults are immutable")
-    return attrs.field(default=default, metadata={"help": help, "secret": secret})
+    metadata = {"help": help, "secret": secret, "least": least, "form": form, "check": check}
+    return attrs.field(default=default, repr=not secret, validator=_validate, metadata=metadata)
+
+
+def _validate(instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    """Raise ValueError, with the field's name and what would be right, for a value out of its range."""
+    if value is None:
+        return
+    check = field.metadata["check"]
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            least = field.metadata["least"]
+            if not (math.isfinite(value) and (value > 0 if least is None else value >= least)):
+                raise ValueError("out of range")
+        elif check is not None:
+            check(value)
+    except ValueError:
+        shown = "" if field.metadata["secret"] else f" is {value!r}; it"
+        raise ValueError(f"{field.name}{shown} must be {expected(field)}") from None
+
+
+def plain_type(field: attrs.Attribute[Any]) -> Any:
+    """The type of a setting without the None that says that it may be left out."""
+    choices = [choice for choice in get_args(field.type) if choice is not NoneType]
+    return choices[0] if get_origin(field.type) is UnionType else field.type
+
+
+def expected(field: attrs.Attribute[Any]) -> str:
+    """What a value of the setting must be, in words that follow "must be"."""
+    kind = plain_type(field)
+    least = field.metadata["least"]
+    if field.metadata["form"] is not None:
+        return str(field.metadata["form"])
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    if kind is int:
+        return f"a whole number, {1 if least is None else least:g} or more"
+    if kind is float:
+        return "a number above 0" if least is None else f"a number, {least:g} or more"
+    return {bool: "true or false", Path: "a path", str: "a text"}[kind]
 
 
 @attrs.frozen(kw_only=True)
@@ -21,8 +151,10 @@ class Settings:
 
     # Where it listens
     bind: tuple[str, ...] = setting(
-        ("127.0.0.1:8080",),
+        (f"{DEFAULT_HOST}:{DEFAULT_PORT}",),
         "Addresses to listen on: HOST:PORT, [IPV6]:PORT, unix:PATH, or fd:N for a socket that is open already.",
+        form="one or more of HOST:PORT, [IPV6]:PORT, unix:PATH, fd:N (separated by commas in the environment)",
+        check=_parse_binds,
     )
     tls_certificate: Path | None = setting(None, "Certificate chain file (PEM); with it every TCP bind speaks TLS.")
     tls_key: Path | None = setting(None, "Private key file (PEM) of the certificate.")
@@ -30,16 +162,30 @@ class Settings:
     origins: tuple[str, ...] = setting(
         (),
         "Browser origins that may open WebSockets besides the server's own and localhost; * allows every one.",
+        form="origins such as https://chat.example (no path, no final slash), or *",
+        check=_parse_origins,
     )
 
     # What it keeps, and where
     state_dir: Path | None = setting(None, "Directory of the embedded Postgres; default: the user's state directory.")
     database_url: str | None = setting(
-        None, "Postgres to use (libpq URL); without it a private one is started.", secret=True
+        None,
+        "Postgres to use (libpq URL); without it a private one is started.",
+        secret=True,
+        form="a Postgres URL such as postgresql://user:password@host:5432/database",
+        check=_matches(r"postgres(ql)?://|\w+\s*="),
     )
-    database_pool_max: int = setting(8, "Connections to Postgres, one of them the journal's; reads beyond that wait.")
+    database_pool_max: int = setting(
+        8, "Connections to Postgres, one of them the journal's; reads beyond that wait.", least=2
+    )
     database_timeout_s: float = setting(10.0, "Seconds after which a statement is given up and counts as an outage.")
-    redis_url: str | None = setting(None, "Redis to mirror events over.", secret=True)
+    redis_url: str | None = setting(
+        None,
+        "Redis to mirror events over.",
+        secret=True,
+        form="a Redis URL such as redis://host:6379/0",
+        check=_matches(r"(rediss?|unix|redis[+-]\w+)://"),
+    )
     workers: int = setting(1, "Processes that share the port.")
     migrate: bool = setting(False, "Apply pending migrations at start (always done with the embedded Postgres).")
 
@@ -57,7 +203,7 @@ class Settings:
     message_bytes_max: int = setting(1_048_576, "Bytes of one message after inflation; a larger one closes with 1009.")
     fragments_max: int = setting(1_024, "Frames of one message; a message in more closes with 1009.")
     deflate: bool = setting(True, "Offer permessage-deflate to clients that ask for it.")
-    deflate_bytes_min: int = setting(1_024, "Bytes below which a message is sent as it is; 0 compresses all.")
+    deflate_bytes_min: int = setting(1_024, "Bytes below which a message is sent as it is; 0 compresses all.", least=0)
     outbox_bytes_max: int = setting(
         1_048_576, "Bytes waiting for a reader; one more and it is disconnected as a slow consumer (4001)."
     )
@@ -88,14 +234,28 @@ class Settings:
     journal_wait_s_max: float = setting(
         15.0, "Seconds that a command waits for a database that is away; then it is `unavailable`."
     )
-    grace_s: float = setting(10.0, "Seconds in which a member whose connection was lost may return unnoticed.")
-    room_idle_s: float = setting(60.0, "Seconds that an empty room stays in memory.")
+    grace_s: float = setting(10.0, "Seconds in which a member whose connection was lost may return unnoticed.", least=0)
+    room_idle_s: float = setting(60.0, "Seconds that an empty room stays in memory.", least=0)
     lease_s: float = setting(15.0, "Seconds after which an instance that gave no sign of life counts as dead.")
 
     # Stopping
-    drain_grace_s: float = setting(10.0, "Seconds from SIGTERM until whatever is still open is cut.")
-    drain_spread_s: float = setting(3.0, "Seconds over which clients are told to spread their return.")
+    drain_grace_s: float = setting(10.0, "Seconds from SIGTERM until whatever is still open is cut.", least=0)
+    drain_spread_s: float = setting(3.0, "Seconds over which clients are told to spread their return.", least=0)
 
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
     log_format: Literal["human", "json"] = setting("human", "Form of the log lines on standard error.")
+
+    def __attrs_post_init__(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be set together")
+        if self.auth == "required" and self.jwt_secret is None:
+            raise ValueError("auth is required; then jwt_secret must be set, or nobody could come in")
+        if self.history_page_default > self.history_page_max:
+            raise ValueError(
+                f"history_page_default is {self.history_page_default};"
+                f" it must not be above history_page_max, which is {self.history_page_max}"
+            )
+
+
+attrs.resolve_types(Settings)
