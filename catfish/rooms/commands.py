@@ -24,11 +24,11 @@ class RoomRecord(msgspec.Struct, kw_only=True):
     """Place of the newest durable change (message, edit, deletion, reaction) in the room's order of changes."""
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct):
     """Base of the durable commands."""
 
 
-class CreateRoom(Command):
+class CreateRoom(Command, kw_only=True):
     """Answer: `RoomRecord`. Rejected `code_taken` asks the caller to try another code (never seen by clients)."""
 
     id: str
@@ -39,7 +39,7 @@ class CreateRoom(Command):
     user: str
 
 
-class Join(Command):
+class Join(Command, kw_only=True):
     """Enter a room, or come back to it. Answer: `Joined`.
 
     Exactly one of `room` and `code` is set. `create` makes an open room of that id when there is none.
@@ -68,7 +68,7 @@ class Joined(msgspec.Struct, kw_only=True):
     """All members in the order in which they entered, when asked for."""
 
 
-class Leave(Command):
+class Leave(Command, kw_only=True):
     """Leave a room on this instance. Answer: `Left`. With `only_if_away` a user who came back meanwhile stays."""
 
     number: int
@@ -83,7 +83,7 @@ class Left(msgspec.Struct, kw_only=True):
     members_count: int
 
 
-class Away(Command):
+class Away(Command, kw_only=True):
     """The last connection of a user on this instance was lost. Answer: None."""
 
     number: int
@@ -93,7 +93,7 @@ class Away(Command):
     """Milliseconds since the epoch."""
 
 
-class Match(Command):
+class Match(Command, kw_only=True):
     """Find a stranger who waits, or wait. Answer: `Matched`.
 
     Who waits longest among those with the most interests in common is taken; never oneself, never one of `avoid`.
@@ -115,7 +115,7 @@ class Matched(msgspec.Struct, kw_only=True):
     """The one who waited; None when the user waits now."""
 
 
-class SendMessage(Command):
+class SendMessage(Command, kw_only=True):
     """Answer: `Sent`. Idempotent by (number, user, client_id) when `client_id` is set. Rejected: room_closed."""
 
     number: int
@@ -137,7 +137,7 @@ class Sent(msgspec.Struct, kw_only=True):
     """The same client id was stored before: `message` is that first one, and nobody is told again."""
 
 
-class Edit(Command):
+class Edit(Command, kw_only=True):
     """Answer: `Changed`. Rejected: no_such_message (also when deleted), not_your_message."""
 
     number: int
@@ -147,7 +147,7 @@ class Edit(Command):
     at: int
 
 
-class Delete(Command):
+class Delete(Command, kw_only=True):
     """Answer: `Changed`; deleting what is deleted is `unchanged`. Rejected: no_such_message, not_your_message."""
 
     number: int
@@ -156,7 +156,7 @@ class Delete(Command):
     at: int
 
 
-class React(Command):
+class React(Command, kw_only=True):
     """Answer: `Changed`; `unchanged` when it was so before. Rejected: no_such_message."""
 
     number: int
@@ -173,7 +173,7 @@ class Changed(msgspec.Struct, kw_only=True):
     unchanged: bool
 
 
-class MarkRead(Command):
+class MarkRead(Command, kw_only=True):
     """Move the user's read position, never back, never past the newest message. Answer: `Read`."""
 
     number: int
@@ -186,7 +186,7 @@ class Read(msgspec.Struct, kw_only=True):
     moved: bool
 
 
-class CloseRoom(Command):
+class CloseRoom(Command, kw_only=True):
     """Nobody can enter or write any more. Answer: bool, False when it was closed already."""
 
     number: int

@@ -13,40 +13,45 @@ Device = Literal["camera", "mic", "screen"]
 
 
 class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Base: `name` is the event's native name; `room` is the room's id."""
+    """Base: `name` is the event's native name; `room` is the room's id.
+
+    `origin` is what the sender's vocabulary hands to members who speak the same one, so that they get a value as it
+    came; every other vocabulary ignores it.
+    """
 
     name: ClassVar[str]
     room: str
+    origin: Any = None
 
 
-class DurableEvent(Event):
+class DurableEvent(Event, kw_only=True):
     """An event that is in the store. `revision` is its place in the room's order of changes: 1, 2, 3 … without gaps."""
 
     revision: int
 
 
-class MemberJoined(Event):
+class MemberJoined(Event, kw_only=True):
     name: ClassVar[str] = "room:joined"
     member: Member
 
 
-class MemberLeft(Event):
+class MemberLeft(Event, kw_only=True):
     name: ClassVar[str] = "room:left"
     user: str
     reason: LeaveReason
 
 
-class RoomReady(Event):
+class RoomReady(Event, kw_only=True):
     """Both strangers of a matched room are there."""
 
     name: ClassVar[str] = "room:ready"
 
 
-class RoomClosed(Event):
+class RoomClosed(Event, kw_only=True):
     name: ClassVar[str] = "room:closed"
 
 
-class Custom(Event):
+class Custom(Event, kw_only=True):
     """An ephemeral event of the application's own."""
 
     name: ClassVar[str] = "room:event"
@@ -55,14 +60,24 @@ class Custom(Event):
     data: Any = None
 
 
-class MessageSent(DurableEvent):
+class MessageSent(DurableEvent, kw_only=True):
     """Carries the whole message; natively its payload is the message itself."""
 
     name: ClassVar[str] = "chat:message"
     message: Message
 
 
-class MessageEdited(DurableEvent):
+class Said(Event, kw_only=True):
+    """A message of a vocabulary that stores none. Natively a `chat:message` with `seq` 0 and `id` 0."""
+
+    name: ClassVar[str] = "chat:message"
+    user: str
+    user_name: str
+    content: str
+    said_at: int
+
+
+class MessageEdited(DurableEvent, kw_only=True):
     name: ClassVar[str] = "chat:edited"
     seq: int
     user: str
@@ -70,14 +85,14 @@ class MessageEdited(DurableEvent):
     edited_at: int
 
 
-class MessageDeleted(DurableEvent):
+class MessageDeleted(DurableEvent, kw_only=True):
     name: ClassVar[str] = "chat:deleted"
     seq: int
     user: str
     deleted_at: int
 
 
-class MessageReacted(DurableEvent):
+class MessageReacted(DurableEvent, kw_only=True):
     name: ClassVar[str] = "chat:reacted"
     seq: int
     user: str
@@ -85,31 +100,31 @@ class MessageReacted(DurableEvent):
     on: bool
 
 
-class MessagesRead(Event):
+class MessagesRead(Event, kw_only=True):
     name: ClassVar[str] = "chat:read"
     user: str
     seq: int
 
 
-class Typing(Event):
+class Typing(Event, kw_only=True):
     name: ClassVar[str] = "chat:typing"
     user: str
     on: bool
 
 
-class MediaToggled(Event):
+class MediaToggled(Event, kw_only=True):
     name: ClassVar[str] = "media:toggled"
     user: str
     device: Device
     on: bool
 
 
-class MediaStarted(Event):
+class MediaStarted(Event, kw_only=True):
     name: ClassVar[str] = "media:started"
     user: str
 
 
-class Signal(Event):
+class Signal(Event, kw_only=True):
     """Addressed to one member."""
 
     name: ClassVar[str] = "signal"

@@ -57,9 +57,7 @@ class Store(Protocol):
         """The members in the order in which they entered."""
         ...
 
-    async def history(
-        self, number: int, *, before: int | None = None, after: int | None = None, limit: int
-    ) -> Page:
+    async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
         """A page by keyset: the newest messages, those just below `before`, or those just above `after`."""
         ...
 

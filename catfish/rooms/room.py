@@ -1,0 +1,270 @@
+"""A room in memory: who is in it, who listens, and what they are told, in which order.
+
+Theory of operation. A `LiveRoom` exists on every instance that has listeners in the room. `members` is the instance's
+copy of the member list in the store. `audiences` holds the listeners, grouped by the form in which they want events, so
+that an event is encoded once per form and the same bytes go to everyone in the group.
+
+Durable events carry the room's revision. They are delivered in that order, without gaps and without repeats: one that
+was delivered is dropped, one that comes early waits in `early` until the gap was filled from the store (`gap` says that
+there is one). Ephemeral events are delivered as they come.
+
+A listener that is still arriving (its join waits for the history it asked for) gets nothing directly: its events are
+kept back in order and released behind the answer to the join, so that history and live events meet without a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from catfish.errors import Rejected
+from catfish.rooms.commands import RoomRecord
+from catfish.rooms.events import DurableEvent, Event, MessageSent
+from catfish.rooms.model import Media, Member, Room, RoomKind
+
+EARLY_MAX = 10_000
+"""Durable events that may wait for a gap to be filled; beyond that the newest are left to the filling."""
+
+
+class Audience(Protocol):
+    """A form in which events leave: a vocabulary, a codec and a transport's framing."""
+
+    def encode(self, event: Event) -> Any:
+        """The form that `Listener.push` takes, the same object each time for the same event; None: not for them."""
+        ...
+
+
+class Listener(Protocol):
+    """One session as a room sees it."""
+
+    user: str
+    audience: Audience
+
+    def push(self, outgoing: Any, /) -> None:
+        """Queue what the audience encoded. Neither blocks nor raises, and never changes a room."""
+        ...
+
+
+class Presence:
+    """A member, and the sessions of its user on this instance."""
+
+    __slots__ = ("listeners", "member")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.listeners: set[Listener] = set()
+
+
+class Arrival:
+    """What a listener will be told once its join is answered."""
+
+    __slots__ = ("kept", "revision")
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self.kept: list[Event] = []
+
+
+class LiveRoom:
+    __slots__ = (
+        "arriving",
+        "audiences",
+        "capacity",
+        "code",
+        "created_at",
+        "created_by",
+        "early",
+        "id",
+        "idle_since",
+        "kind",
+        "listeners_count",
+        "members",
+        "name",
+        "number",
+        "revision",
+        "seq",
+    )
+
+    def __init__(self, record: RoomRecord, members: Iterable[Member]) -> None:
+        room = record.room
+        self.number = record.number
+        self.id = room.id
+        self.kind = room.kind
+        self.code = room.code
+        self.name = room.name
+        self.capacity = room.capacity
+        self.created_at = room.created_at
+        self.created_by = record.created_by
+        self.seq = room.seq
+        self.revision = record.revision
+        self.members: dict[str, Presence] = {member.user: Presence(member) for member in members}
+        self.audiences: dict[Audience, dict[Listener, None]] = {}
+        self.arriving: dict[Listener, Arrival] = {}
+        self.listeners_count = 0
+        self.early: dict[int, DurableEvent] = {}
+        self.idle_since: float | None = None
+
+    def view(self) -> Room:
+        """The room as clients see it."""
+        return Room(
+            id=self.id,
+            kind=self.kind,
+            code=self.code,
+            name=self.name,
+            capacity=self.capacity,
+            members_count=len(self.members),
+            seq=self.seq,
+            created_at=self.created_at,
+        )
+
+    # Members
+
+    def enter(self, member: Member) -> Presence:
+        """The user is in the room: now, again, or on one more device."""
+        presence = self.members.get(member.user)
+        if presence is None:
+            presence = self.members[member.user] = Presence(member)
+        else:
+            media = presence.member.media
+            presence.member = member
+            member.media = media
+        return presence
+
+    def exit(self, user: str) -> bool:
+        """The user is in the room no more; whether it was."""
+        return self.members.pop(user, None) is not None
+
+    def list_members(self, limit: int) -> list[Member]:
+        """Members in the order in which they entered."""
+        members = [presence.member for presence in self.members.values()]
+        return members[:limit]
+
+    def member(self, user: str) -> Member:
+        presence = self.members.get(user)
+        if presence is None:
+            raise Rejected("no_such_member", f"{user!r} is not in the room")
+        return presence.member
+
+    def toggle(self, user: str, device: str, on: bool) -> None:
+        """Remember which devices a member has switched on, for those who come later."""
+        member = self.member(user)
+        was = member.media
+        member.media = Media(
+            camera=on if device == "camera" else was.camera,
+            mic=on if device == "mic" else was.mic,
+            screen=on if device == "screen" else was.screen,
+        )
+
+    @property
+    def is_full_pair(self) -> bool:
+        """Two strangers are matched and both are there."""
+        return self.kind is RoomKind.MATCHED and len(self.members) == 2
+
+    # Listeners
+
+    def attach(self, listener: Listener, revision: int) -> None:
+        """A session of a member listens from now on; what happens is kept back until `settle`.
+
+        The answer to its join shows the room as of `revision`; durable events up to that one are not repeated.
+        """
+        self.members[listener.user].listeners.add(listener)
+        self.arriving[listener] = Arrival(revision)
+        self.listeners_count += 1
+        self.idle_since = None
+
+    def settle(self, listener: Listener) -> None:
+        """The answer to the join is out: release what was kept back, in order."""
+        arrival = self.arriving.pop(listener, None)
+        if arrival is None:
+            return
+        audience = listener.audience
+        for event in arrival.kept:
+            if isinstance(event, DurableEvent) and event.revision <= arrival.revision:
+                continue
+            outgoing = audience.encode(event)
+            if outgoing is not None:
+                listener.push(outgoing)
+        self.audiences.setdefault(audience, {})[listener] = None
+
+    def detach(self, listener: Listener) -> bool:
+        """The session listens no more; whether it was the last one of its user here."""
+        group = self.audiences.get(listener.audience)
+        if group is not None and listener in group:
+            del group[listener]
+            if not group:
+                del self.audiences[listener.audience]
+            self.listeners_count -= 1
+        elif self.arriving.pop(listener, None) is not None:
+            self.listeners_count -= 1
+        presence = self.members.get(listener.user)
+        if presence is None:
+            return True
+        presence.listeners.discard(listener)
+        return not presence.listeners
+
+    def move(self, listener: Listener, audience: Audience) -> None:
+        """The session wants another form from now on (its transport was upgraded)."""
+        group = self.audiences.get(listener.audience)
+        if group is not None and listener in group:
+            del group[listener]
+            if not group:
+                del self.audiences[listener.audience]
+            self.audiences.setdefault(audience, {})[listener] = None
+
+    # Delivery
+
+    def deliver(self, event: Event, skip: Listener | None = None) -> None:
+        """Tell everyone who listens, but for `skip`."""
+        for audience, listeners in self.audiences.items():
+            outgoing = audience.encode(event)
+            if outgoing is None:
+                continue
+            if skip is None:
+                for listener in listeners:
+                    listener.push(outgoing)
+            else:
+                for listener in listeners:
+                    if listener is not skip:
+                        listener.push(outgoing)
+        if self.arriving:
+            for listener, arrival in self.arriving.items():
+                if listener is not skip:
+                    arrival.kept.append(event)
+
+    def deliver_to(self, user: str, event: Event) -> None:
+        """Tell every session of one member."""
+        presence = self.members.get(user)
+        if presence is None:
+            return
+        for listener in presence.listeners:
+            arrival = self.arriving.get(listener)
+            if arrival is not None:
+                arrival.kept.append(event)
+                continue
+            outgoing = listener.audience.encode(event)
+            if outgoing is not None:
+                listener.push(outgoing)
+
+    def deliver_durable(self, event: DurableEvent) -> bool:
+        """Tell everyone a durable event when its turn has come.
+
+        Returns True when there is a gap before it: the event waits, and the caller fills the gap from the store.
+        """
+        if event.revision <= self.revision:
+            return False
+        if event.revision != self.revision + 1:
+            if len(self.early) < EARLY_MAX:
+                self.early[event.revision] = event
+            return True
+        while True:
+            self.revision = event.revision
+            if isinstance(event, MessageSent):
+                self.seq = event.message.seq
+            self.deliver(event)
+            waiting = self.early.pop(self.revision + 1, None)
+            if waiting is None:
+                break
+            event = waiting
+        if self.early:
+            self.early = {revision: held for revision, held in self.early.items() if revision > self.revision}
+        return bool(self.early)
