@@ -25,6 +25,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from catfish.errors import PROTOCOL_ERROR, UNSUPPORTED_DATA, PeerError, Rejected
+from catfish.wire.nesting import is_deeper
 
 T = TypeVar("T")
 
@@ -253,20 +254,6 @@ def check_data(value: object, bytes_max: int, field: str = "data") -> bytes:
     if len(encoded) > bytes_max:
         raise Rejected("bad_request", f"{field}: {len(encoded)} bytes as JSON, at most {bytes_max} are allowed")
     # Counting brackets is an upper bound of the depth and costs next to nothing; only suspects are measured.
-    if encoded.count(b"[") + encoded.count(b"{") > DATA_DEPTH_MAX and _is_deeper(value, DATA_DEPTH_MAX):
+    if encoded.count(b"[") + encoded.count(b"{") > DATA_DEPTH_MAX and is_deeper(value, DATA_DEPTH_MAX):
         raise Rejected("bad_request", f"{field}: more than {DATA_DEPTH_MAX} arrays and objects within each other")
     return encoded
-
-
-def _is_deeper(value: object, depth_max: int) -> bool:
-    level = [value]
-    for _ in range(depth_max + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (list, dict))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
