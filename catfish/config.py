@@ -70,7 +70,7 @@ def _parse_binds(texts: tuple[str, ...]) -> None:
 
 def _parse_origins(texts: tuple[str, ...]) -> None:
     for text in texts:
-        if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", text):
+        if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[\da-f:.]+\]|[^\s/?#@:\[\]]+)(:\d+)?", text):
             raise ValueError(f"{text!r} is not an origin")
 
 
