@@ -74,8 +74,12 @@ class Store(Protocol):
         """The newest revision of each room; rooms that are gone are left out."""
         ...
 
-    async def renew_lease(self, instance: str, lease_s: float) -> None:
-        """Say that the instance lives; the first call registers it."""
+    async def renew_lease(self, instance: str, lease_s: float) -> bool:
+        """Say that the instance lives; the first call registers it.
+
+        Returns:
+            False when the lease had ended in between: others may have taken the members over, who must join again.
+        """
         ...
 
     async def end_lease(self, instance: str, away_since: int) -> None:

@@ -1,0 +1,1 @@
+"""Postgres: queries, migrations, and a private server for those who have none."""
