@@ -1,0 +1,1 @@
+"""HTTP beside the WebSockets: a Starlette application, run by Hypercorn on the same port."""

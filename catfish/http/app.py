@@ -1,0 +1,99 @@
+"""The HTTP application: health, and a JSON answer to everything that is not there.
+
+Errors have one shape: `{"status": "fail" | "error", "code": …, "message": …}`; "fail" is the client's fault, "error"
+the server's. A fault in a handler is answered 500 and raised on, so that the server in front logs its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import attrs
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+SERVICE: Final = "chat-service"
+"""The name that existing clients and their probes expect."""
+
+
+@attrs.frozen
+class Health:
+    """The state of the server, as `/health` tells it."""
+
+    ready: bool
+    """Whether it serves: started, its store reachable, not draining."""
+    uptime_s: float
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+    """Further members of the answer, such as the state of the database; for operators, without secrets."""
+
+
+def build_app(health: Callable[[], Health]) -> Starlette:
+    """The application; `health` is asked for every probe and must not block."""
+
+    async def get_health(_: Request) -> Response:
+        now = health()
+        ready = {"status": "ok" if now.ready else "unavailable", "service": SERVICE, **_probe(now)}
+        return _uncached(ready | {key: value for key, value in now.details.items() if key not in ready}, now)
+
+    async def get_api_health(_: Request) -> Response:
+        now = health()
+        return _uncached(_probe(now), now)
+
+    app = Starlette(
+        routes=[route("/health", get_health), route("/api/health", get_api_health)],
+        exception_handlers={HTTPException: _answer_http_exception, Exception: _answer_fault},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def route(path: str, endpoint: Callable[[Request], Any], *, methods: tuple[str, ...] = ("GET",)) -> Route:
+    """A route that answers OPTIONS with what it allows (RFC 9110 section 9.3.7), and HEAD where it answers GET."""
+    allowed = ", ".join(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())}))
+
+    async def answer(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allowed})
+        response = await endpoint(request)
+        assert isinstance(response, Response)
+        return response
+
+    return Route(path, answer, methods=[*methods, "OPTIONS"], name=path)
+
+
+def _probe(health: Health) -> dict[str, Any]:
+    return {"ok": health.ready, "uptime": round(health.uptime_s, 3)}
+
+
+def _uncached(content: dict[str, Any], health: Health) -> Response:
+    return JSONResponse(content, 200 if health.ready else 503, headers={"cache-control": "no-store"})
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    if error.status_code == 404:
+        message = f"Can't find {_raw_path(request)} on this server!"
+    elif error.status_code == 405:
+        message = f"{request.method} is not possible on {_raw_path(request)}"
+    else:
+        message = error.detail
+    status = "error" if error.status_code >= 500 else "fail"
+    content = {"status": status, "code": code, "message": message}
+    return JSONResponse(content, error.status_code, headers=error.headers)
+
+
+async def _answer_fault(_: Request, __: Exception) -> Response:
+    content = {"status": "error", "code": "internal", "message": "A fault of the server; it is in its log."}
+    return JSONResponse(content, 500)
+
+
+def _raw_path(request: Request) -> str:
+    """The path as the client wrote it, percent-encoded, without the query; always ASCII."""
+    raw = request.scope.get("raw_path")
+    return raw.decode("ascii", "replace") if isinstance(raw, bytes) else request.url.path

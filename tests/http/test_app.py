@@ -1,0 +1,157 @@
+"""The HTTP application, called as an ASGI server calls it, on Trio."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from catfish.http.app import Health, build_app, route
+
+
+@attrs.frozen
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+async def call(app: Starlette, method: str, path: str, *, raw_path: bytes | None = None) -> Answer:
+    """One request (https://asgi.readthedocs.io/en/latest/specs/www.html); a HEAD's body is left out, as servers do."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode() if raw_path is None else raw_path,
+        "query_string": b"a=1",
+        "root_path": "",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8080),
+    }
+    try:
+        await app(scope, receive, send)
+    except ZeroDivisionError:
+        pass  # what `broken` raises; the server in front logs it
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return Answer(sent[0]["status"], headers, b"" if method == "HEAD" else body)
+
+
+READY = Health(ready=True, uptime_s=12.3456, details={"database": "ok", "status": "not this"})
+
+
+@pytest.fixture
+def app() -> Starlette:
+    return build_app(lambda: READY)
+
+
+async def test_health_is_the_answer_that_every_existing_probe_expects(app: Starlette) -> None:
+    answer = await call(app, "GET", "/health")
+    assert answer.status == 200
+    assert answer.json == {
+        "status": "ok",
+        "service": "chat-service",
+        "ok": True,
+        "uptime": 12.346,
+        "database": "ok",
+    }
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_api_health_is_the_short_form(app: Starlette) -> None:
+    answer = await call(app, "GET", "/api/health")
+    assert (answer.status, answer.json) == (200, {"ok": True, "uptime": 12.346})
+
+
+async def test_a_server_that_is_not_ready_says_so_with_503() -> None:
+    app = build_app(lambda: Health(ready=False, uptime_s=1.0, details={"database": "unavailable"}))
+    answer = await call(app, "GET", "/health")
+    assert answer.status == 503
+    assert answer.json["status"] == "unavailable"
+    assert answer.json["ok"] is False
+    assert answer.json["database"] == "unavailable"
+    answer = await call(app, "GET", "/api/health")
+    assert (answer.status, answer.json) == (503, {"ok": False, "uptime": 1.0})
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/health/", "/Health", "/api", "//", "/health/more"])
+async def test_an_unknown_path_is_404_as_json(app: Starlette, method: str, path: str) -> None:
+    answer = await call(app, method, path)
+    assert answer.status == 404
+    assert answer.json == {"status": "fail", "code": "not_found", "message": f"Can't find {path} on this server!"}
+
+
+async def test_the_path_is_told_as_the_client_wrote_it(app: Starlette) -> None:
+    answer = await call(app, "GET", "/a b\n", raw_path=b"/a%20b%0A")
+    assert answer.json["message"] == "Can't find /a%20b%0A on this server!"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"])
+async def test_a_method_that_a_path_does_not_have_is_405_as_json(app: Starlette, method: str) -> None:
+    answer = await call(app, method, "/health")
+    assert answer.status == 405
+    assert answer.json == {
+        "status": "fail",
+        "code": "method_not_allowed",
+        "message": f"{method} is not possible on /health",
+    }
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+async def test_head_is_get_without_the_body(app: Starlette) -> None:
+    get, head = await call(app, "GET", "/health"), await call(app, "HEAD", "/health")
+    assert (head.status, head.headers) == (200, get.headers)
+    assert (await call(app, "HEAD", "/nothing")).status == 404
+
+
+async def test_options_says_what_is_possible(app: Starlette) -> None:
+    answer = await call(app, "OPTIONS", "/health")
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_errors_of_handlers_are_json_too(app: Starlette) -> None:
+    def raising(error: Exception) -> Callable[[Request], Awaitable[Response]]:
+        async def handler(_: Request) -> Response:
+            raise error
+
+        return handler
+
+    app.router.routes.append(route("/taken", raising(HTTPException(409, "taken", {"x-by": "1"}))))
+    app.router.routes.append(route("/broken", raising(ZeroDivisionError("with a secret"))))
+    app.router.routes.append(route("/away", raising(HTTPException(503, "come back"))))
+    taken = await call(app, "GET", "/taken")
+    assert taken.status == 409
+    assert taken.json == {"status": "fail", "code": "conflict", "message": "taken"}
+    assert taken.headers["x-by"] == "1"
+    away = await call(app, "GET", "/away")
+    assert away.json == {"status": "error", "code": "service_unavailable", "message": "come back"}
+    broken = await call(app, "GET", "/broken")
+    assert broken.status == 500
+    assert broken.json["code"] == "internal"
+    assert b"secret" not in broken.body
