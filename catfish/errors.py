@@ -1,7 +1,8 @@
-"""The three ways in which things go wrong, and the one table of close codes.
+"""The ways in which things go wrong, and the one table of close codes.
 
 * `PeerError`: the peer broke a protocol; its connection is closed with the code that the error carries.
 * `Rejected`: a well-formed command was refused; it becomes an error reply with a stable code.
+* `StartError`: the server cannot start; whoever started it reads why, and the process ends.
 * anything else is our bug: it is logged with its traceback and ends only the connection it happened on.
 """
 
@@ -71,6 +72,13 @@ class Rejected(Exception):
         self.code = code
         self.message = message
         self.retry_after_ms = retry_after_ms
+
+
+class StartError(Exception):
+    """The server, or a command on its state, cannot start: the message says why, and what to do about it.
+
+    The command line shows the message without a traceback and exits with status 1.
+    """
 
 
 ERROR_CODES: Final = {
