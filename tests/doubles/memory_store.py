@@ -12,119 +12,20 @@ Time is Trio's clock on top of the wall clock at the first call, so that leases 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 import trio
 
 from catfish.errors import Rejected
-from catfish.rooms.codes import normalise_code
-from catfish.rooms.commands import (
-    Answer,
-    Away,
-    Changed,
-    CloseRoom,
-    Command,
-    CreateRoom,
-    Delete,
-    Edit,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    MarkRead,
-    Match,
-    Matched,
-    React,
-    Read,
-    RoomRecord,
-    SendMessage,
-    Sent,
-)
-from catfish.rooms.events import DurableEvent, MessageDeleted, MessageEdited, MessageReacted, MessageSent
-from catfish.rooms.model import Member, Message, Room, RoomKind
-from catfish.rooms.ports import Page, StoreUnavailable, Taken
-from catfish.store import refusals
+from catfish.rooms.commands import Answer, Command, RoomRecord
+from catfish.rooms.events import DurableEvent
+from catfish.rooms.model import Member, Message
+from catfish.rooms.ports import Page, Store, StoreUnavailable, Taken
+from tests.doubles.memory_rooms import MemoryRooms
 
 
-class Presence(msgspec.Struct, kw_only=True):
-    """A user in a room on one instance."""
-
-    user: str
-    instance: str
-    name: str
-    since: int
-    position: int
-    away_since: int | None = None
-
-
-class Stranger(msgspec.Struct, kw_only=True):
-    """A user in a matched room; `place` in the queue of those who wait, None while not alone."""
-
-    user: str
-    interests: frozenset[str]
-    place: int | None
-
-
-class Stored(msgspec.Struct, kw_only=True):
-    """A message with what the model does not show."""
-
-    message: Message
-    revision: int
-    reactions: dict[tuple[str, str], None]
-    """(emoji, user), in the order in which they reacted."""
-
-
-class StoredRoom:
-    def __init__(self, number: int, command_id: str, kind: RoomKind, created_by: str, created_at: int) -> None:
-        self.number = number
-        self.id = command_id
-        self.kind = kind
-        self.created_by = created_by
-        self.created_at = created_at
-        self.code: str | None = None
-        self.name: str | None = None
-        self.capacity: int | None = None
-        self.closed = False
-        self.revision = 0
-        self.presences: dict[tuple[str, str], Presence] = {}
-        self.messages: list[Stored] = []
-        self.client_ids: dict[tuple[str, str], int] = {}
-        self.changes: list[DurableEvent] = []
-        self.reads: dict[str, int] = {}
-        self.strangers: dict[str, Stranger] = {}
-
-    def of_user(self, user: str) -> list[Presence]:
-        return [presence for presence in self.presences.values() if presence.user == user]
-
-    def users(self) -> set[str]:
-        return {presence.user for presence in self.presences.values()}
-
-    def stored(self, seq: int) -> Stored | None:
-        return self.messages[seq - 1] if 1 <= seq <= len(self.messages) else None
-
-    def record(self) -> RoomRecord:
-        return RoomRecord(
-            number=self.number,
-            room=Room(
-                id=self.id,
-                kind=self.kind,
-                code=self.code,
-                name=self.name,
-                capacity=self.capacity,
-                members_count=len(self.users()),
-                seq=len(self.messages),
-                created_at=self.created_at,
-            ),
-            created_by=self.created_by,
-            revision=self.revision,
-        )
-
-
-class MemoryStore:
+class MemoryStore(Store):
     """The double; see the module."""
 
     def __init__(self, *, room_capacity_max: int = 10_000) -> None:
@@ -132,19 +33,11 @@ class MemoryStore:
         self.commits_waiting = 0
         self.batches: list[int] = []
         """Sizes of the batches that were committed."""
-        self._room_capacity_max = room_capacity_max
+        self._rooms = MemoryRooms(self._now, room_capacity_max)
         self._failures = 0
         self._failures_applied = False
         self._held: trio.Event | None = None
         self._unconfirmed: dict[int, tuple[Command, Answer | Rejected]] = {}
-        self._rooms: dict[int, StoredRoom] = {}
-        self._by_id: dict[str, StoredRoom] = {}
-        self._by_code: dict[str, StoredRoom] = {}
-        self._leases: dict[str, int] = {}
-        self._numbers = itertools.count(1)
-        self._message_ids = itertools.count(1)
-        self._positions = itertools.count(1)
-        self._places = itertools.count(1)
         self._clock_start: tuple[float, float] | None = None
 
     # Faults
@@ -194,7 +87,7 @@ class MemoryStore:
         answers: list[Answer | Rejected] = []
         for command in batch:
             before = known.get(id(command))
-            answers.append(before[1] if before is not None else self._execute(command))
+            answers.append(before[1] if before is not None else self._rooms.execute(command))
         self.batches.append(len(batch))
         if fail:
             self._unconfirmed = {id(command): (command, answer) for command, answer in zip(batch, answers, strict=True)}
@@ -203,79 +96,42 @@ class MemoryStore:
 
     async def room(self, *, id: str | None = None, code: str | None = None) -> RoomRecord | None:
         await self._read()
-        room = self._by_id.get(id) if id is not None else self._by_code.get(normalise_code(code or ""))
-        return None if room is None or room.closed else room.record()
+        return self._rooms.room(id=id, code=code)
 
     async def members(self, number: int, limit: int) -> list[Member]:
         await self._read()
-        room = self._rooms.get(number)
-        return [] if room is None else self._members(room)[:limit]
+        return self._rooms.members(number, limit)
 
     async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
         await self._read()
-        room = self._rooms.get(number)
-        found = [] if room is None else room.messages
-        if after is not None:
-            found = [stored for stored in found if stored.message.seq > after]
-            return Page(messages=[_shown(stored) for stored in found[:limit]], more=len(found) > limit)
-        if before is not None:
-            found = [stored for stored in found if stored.message.seq < before]
-        return Page(
-            messages=[_shown(stored) for stored in found[max(len(found) - limit, 0) :]], more=len(found) > limit
-        )
+        return self._rooms.history(number, before=before, after=after, limit=limit)
 
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         await self._read()
-        room = self._rooms.get(number)
-        if room is None or seq < 1 or not room.messages:
-            return []
-        since = room.messages[min(seq, len(room.messages)) - 1].revision
-        latest: dict[int, int] = {}
-        for event in room.changes[since:]:
-            if isinstance(event, MessageEdited | MessageDeleted | MessageReacted) and event.seq <= seq:
-                latest[event.seq] = event.revision
-        return [_shown(room.messages[seq - 1]) for seq in sorted(latest, key=latest.__getitem__)[:limit]]
+        return self._rooms.changed_since(number, seq, limit)
 
     async def changes(self, number: int, *, after: int, limit: int) -> list[DurableEvent]:
         await self._read()
-        room = self._rooms.get(number)
-        events = [] if room is None else room.changes[max(after, 0) : max(after, 0) + limit]
-        return [_as_of_now(event, room) for event in events if room is not None]
+        return self._rooms.changes(number, after=after, limit=limit)
 
     async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
         await self._read()
-        rooms = [room for number in numbers if (room := self._rooms.get(number)) is not None]
-        return {room.number: room.revision for room in rooms if not room.closed}
+        return self._rooms.revisions(numbers)
 
     async def renew_lease(self, instance: str, lease_s: float) -> bool:
         fail = await self._gate()
-        now = self._now()
-        held = self._leases.get(instance, now + 1) > now
-        self._leases[instance] = now + int(lease_s * 1000)
+        held = self._rooms.renew_lease(instance, lease_s)
         self._lose(fail)
         return held
 
     async def end_lease(self, instance: str, away_since: int) -> None:
         fail = await self._gate()
-        for room in self._rooms.values():
-            for presence in room.presences.values():
-                if presence.instance == instance and presence.away_since is None:
-                    presence.away_since = away_since
-        if instance in self._leases:
-            self._leases[instance] = min(self._leases[instance], self._now())
+        self._rooms.end_lease(instance, away_since)
         self._lose(fail)
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
         fail = await self._gate()
-        taken: list[Taken] = []
-        for room in self._rooms.values():
-            for user in sorted(room.users()):
-                if len(taken) < limit:
-                    moved = self._take_over_user(room, user, instance)
-                    if moved is not None:
-                        member = self._member(room, user)
-                        assert moved.away_since is not None
-                        taken.append(Taken(record=room.record(), member=member, away_since=moved.away_since))
+        taken = self._rooms.take_over(instance, limit)
         self._lose(fail)
         return taken
 
@@ -285,345 +141,3 @@ class MemoryStore:
     def _lose(self, fail: bool) -> None:
         if fail:
             raise StoreUnavailable("the connection was lost before the answer arrived")
-
-    # Commands
-
-    def _execute(self, command: Command) -> Answer | Rejected:
-        refused = refusals.unstorable(command)
-        if refused is not None:
-            return refused
-        try:
-            return self._dispatch(command)
-        except Rejected as refusal:
-            return refusal
-
-    def _dispatch(self, command: Command) -> Answer:
-        match command:
-            case SendMessage():
-                return self._send(command)
-            case CreateRoom():
-                return self._create(command)
-            case Join():
-                return self._join(command)
-            case Leave():
-                return self._leave(command)
-            case Away():
-                self._mark_away(command)
-                return None
-            case Match():
-                return self._match(command)
-            case Edit():
-                return self._edit(command)
-            case Delete():
-                return self._delete(command)
-            case React():
-                return self._react(command)
-            case MarkRead():
-                return self._mark_read(command)
-            case CloseRoom():
-                return self._close(command)
-        raise TypeError(f"not a command: {command!r}")
-
-    def _room(self, number: int) -> StoredRoom:
-        room = self._rooms.get(number)
-        if room is None:
-            raise refusals.no_such_room(number)
-        return room
-
-    def _open(self, id: str, kind: RoomKind, user: str) -> StoredRoom:
-        room = StoredRoom(next(self._numbers), id, kind, user, self._now())
-        self._rooms[room.number] = self._by_id[id] = room
-        return room
-
-    def _create(self, command: CreateRoom) -> RoomRecord:
-        room = self._by_id.get(command.id)
-        if room is not None:
-            if room.created_by != command.user or room.kind != command.kind:
-                raise refusals.id_taken()
-            if room.closed:
-                raise refusals.room_closed()
-            return room.record()
-        code = None if command.code is None else normalise_code(command.code)
-        if code in self._by_code:
-            raise refusals.code_taken()
-        room = self._open(command.id, command.kind, command.user)
-        room.name, room.capacity = command.name, command.capacity
-        if code is not None:
-            room.code = code
-            self._by_code[code] = room
-        return room.record()
-
-    def _join(self, command: Join) -> Joined:
-        user = command.user
-        if command.room is not None:
-            room = self._by_id.get(command.room)
-            if room is None:
-                if not command.create:
-                    raise refusals.no_such_room(command.room)
-                room = self._open(command.room, RoomKind.OPEN, user)
-        else:
-            room = self._by_code.get(normalise_code(command.code or ""))
-            if room is None:
-                raise refusals.no_such_code(command.code)
-        if room.closed:
-            raise refusals.room_closed()
-        known = room.of_user(user)
-        if not known:
-            if room.kind is RoomKind.MATCHED:
-                raise refusals.not_admitted_to_match()
-            if room.kind is RoomKind.PRIVATE and command.code is None and room.created_by != user:
-                raise refusals.not_admitted_privately()
-            capacity = self._room_capacity_max if room.capacity is None else room.capacity
-            if len(room.users()) >= capacity:
-                raise refusals.room_full(capacity)
-        member = self._enter(room, user, command.name, command.instance)
-        members = self._members(room) if command.with_members else None
-        return Joined(record=room.record(), member=member, first=not known, members=members)
-
-    def _enter(self, room: StoredRoom, user: str, name: str, instance: str) -> Member:
-        known = room.of_user(user)
-        for presence in known:
-            presence.name = name
-        own = room.presences.get((user, instance))
-        if own is not None:
-            own.away_since = None
-        else:
-            room.presences[user, instance] = Presence(
-                user=user,
-                instance=instance,
-                name=name,
-                since=min((presence.since for presence in known), default=self._now()),
-                position=known[0].position if known else next(self._positions),
-            )
-        return self._member(room, user)
-
-    def _leave(self, command: Leave) -> Left:
-        room = self._rooms.get(command.number)
-        if room is None:
-            return Left(last=False, members_count=0)
-        key = command.user, command.instance
-        own = room.presences.get(key)
-        if own is None or (command.only_if_away and own.away_since is None):
-            return Left(last=False, members_count=len(room.users()))
-        del room.presences[key]
-        last = not room.of_user(command.user)
-        if last and room.kind is RoomKind.MATCHED:
-            room.strangers.pop(command.user, None)
-            for stranger in room.strangers.values():
-                stranger.place = next(self._places)
-            if not room.strangers:
-                room.closed = True
-        return Left(last=last, members_count=len(room.users()))
-
-    def _mark_away(self, command: Away) -> None:
-        room = self._rooms.get(command.number)
-        own = None if room is None else room.presences.get((command.user, command.instance))
-        if own is not None:
-            own.away_since = command.away_since
-
-    def _match(self, command: Match) -> Matched:
-        user = command.user
-        for room in self._rooms.values():
-            if user in room.strangers:
-                return self._matched(room, command)
-        waiting = [
-            (len(stranger.interests & set(command.interests)), -stranger.place, room)
-            for room in self._rooms.values()
-            for stranger in room.strangers.values()
-            if stranger.place is not None
-            and stranger.user not in command.avoid
-            and not self._member(room, stranger.user).away
-        ]
-        if waiting:
-            _, _, room = max(waiting, key=lambda found: found[:2])
-            for stranger in room.strangers.values():
-                stranger.place = None
-            place = None
-        else:
-            if command.new_room in self._by_id:
-                raise Rejected("bad_request", "another room has that id")
-            room = self._open(command.new_room, RoomKind.MATCHED, user)
-            room.capacity = 2
-            place = next(self._places)
-        room.strangers[user] = Stranger(user=user, interests=frozenset(command.interests), place=place)
-        return self._matched(room, command)
-
-    def _matched(self, room: StoredRoom, command: Match) -> Matched:
-        member = self._enter(room, command.user, command.name, command.instance)
-        others = [other for other in self._members(room) if other.user != command.user]
-        return Matched(record=room.record(), member=member, peer=others[0] if others else None)
-
-    def _send(self, command: SendMessage) -> Sent:
-        room = self._room(command.number)
-        if command.client_id is not None:
-            seq = room.client_ids.get((command.user, command.client_id))
-            if seq is not None:
-                stored = room.messages[seq - 1]
-                return Sent(message=_shown(stored), revision=stored.revision, repeated=True)
-        if room.closed:
-            raise refusals.room_closed()
-        room.revision += 1
-        message = Message(
-            room=room.id,
-            seq=len(room.messages) + 1,
-            id=next(self._message_ids),
-            user=command.user,
-            name=command.name,
-            content=command.content,
-            client_id=command.client_id,
-            reply_to=command.reply_to,
-            data=command.data,
-            created_at=command.created_at,
-        )
-        room.messages.append(Stored(message=message, revision=room.revision, reactions={}))
-        room.changes.append(MessageSent(room=room.id, revision=room.revision, message=message))
-        if command.client_id is not None:
-            room.client_ids[command.user, command.client_id] = message.seq
-        return Sent(message=_shown(room.messages[-1]), revision=room.revision, repeated=False)
-
-    def _message(self, number: int, seq: int) -> tuple[StoredRoom, Stored]:
-        room = self._rooms.get(number)
-        stored = None if room is None else room.stored(seq)
-        if room is None or stored is None:
-            raise refusals.no_such_message(seq)
-        return room, stored
-
-    def _edit(self, command: Edit) -> Changed:
-        room, stored = self._message(command.number, command.seq)
-        message = stored.message
-        if message.deleted_at is not None:
-            raise refusals.no_such_message(command.seq)
-        if message.user != command.user:
-            raise refusals.not_your_message()
-        message.content, message.edited_at = command.content, command.at
-        room.revision += 1
-        room.changes.append(
-            MessageEdited(
-                room=room.id,
-                revision=room.revision,
-                seq=command.seq,
-                user=command.user,
-                content=command.content,
-                edited_at=command.at,
-            )
-        )
-        return Changed(revision=room.revision, unchanged=False)
-
-    def _delete(self, command: Delete) -> Changed:
-        room, stored = self._message(command.number, command.seq)
-        message = stored.message
-        if message.user != command.user:
-            raise refusals.not_your_message()
-        if message.deleted_at is not None:
-            return Changed(revision=0, unchanged=True)
-        message.content, message.data, message.deleted_at = "", None, command.at
-        stored.reactions.clear()
-        room.revision += 1
-        room.changes.append(
-            MessageDeleted(
-                room=room.id, revision=room.revision, seq=command.seq, user=command.user, deleted_at=command.at
-            )
-        )
-        return Changed(revision=room.revision, unchanged=False)
-
-    def _react(self, command: React) -> Changed:
-        room, stored = self._message(command.number, command.seq)
-        if stored.message.deleted_at is not None:
-            raise refusals.no_such_message(command.seq)
-        key = command.emoji, command.user
-        if (key in stored.reactions) == command.on:
-            return Changed(revision=0, unchanged=True)
-        if command.on:
-            stored.reactions[key] = None
-        else:
-            del stored.reactions[key]
-        room.revision += 1
-        room.changes.append(
-            MessageReacted(
-                room=room.id,
-                revision=room.revision,
-                seq=command.seq,
-                user=command.user,
-                emoji=command.emoji,
-                on=command.on,
-            )
-        )
-        return Changed(revision=room.revision, unchanged=False)
-
-    def _mark_read(self, command: MarkRead) -> Read:
-        room = self._room(command.number)
-        before = room.reads.get(command.user, 0)
-        seq = min(command.seq, len(room.messages))
-        if seq <= before:
-            return Read(seq=before, moved=False)
-        room.reads[command.user] = seq
-        return Read(seq=seq, moved=True)
-
-    def _close(self, command: CloseRoom) -> bool:
-        room = self._room(command.number)
-        if room.closed:
-            return False
-        room.closed = True
-        room.strangers.clear()
-        return True
-
-    # Members
-
-    def _away_since(self, presence: Presence) -> int | None:
-        """When the user went away; members of an instance are away since its lease ended."""
-        if presence.away_since is not None:
-            return presence.away_since
-        ends = self._leases.get(presence.instance)
-        return ends if ends is not None and ends <= self._now() else None
-
-    def _member(self, room: StoredRoom, user: str) -> Member:
-        known = room.of_user(user)
-        return Member(
-            user=user,
-            name=known[0].name,
-            since=min(presence.since for presence in known),
-            away=all(self._away_since(presence) is not None for presence in known),
-        )
-
-    def _members(self, room: StoredRoom) -> list[Member]:
-        entered = {presence.user: presence.position for presence in room.presences.values()}
-        return [self._member(room, user) for user in sorted(entered, key=entered.__getitem__)]
-
-    def _take_over_user(self, room: StoredRoom, user: str, instance: str) -> Presence | None:
-        """Move what dead instances hold of a user; None when there is none, or the user is on `instance` already."""
-        now = self._now()
-        dead = [
-            presence
-            for presence in room.of_user(user)
-            if presence.instance != instance and self._leases.get(presence.instance, now + 1) <= now
-        ]
-        if not dead:
-            return None
-        away_since = max(self._away_since(presence) or now for presence in dead)
-        for presence in dead:
-            del room.presences[user, presence.instance]
-        own = room.presences.get((user, instance))
-        if own is not None:
-            if own.away_since is not None:
-                own.away_since = max(own.away_since, away_since)
-            return None
-        moved = msgspec.structs.replace(dead[0], instance=instance, away_since=away_since)
-        room.presences[user, instance] = moved
-        return moved
-
-
-def _shown(stored: Stored) -> Message:
-    reactions: dict[str, list[str]] = {}
-    for emoji, user in stored.reactions:
-        reactions.setdefault(emoji, []).append(user)
-    return msgspec.structs.replace(stored.message, reactions=reactions or None)
-
-
-def _as_of_now(event: DurableEvent, room: StoredRoom) -> DurableEvent:
-    """The event as it is told later: with the message or the content as it is now."""
-    changed: dict[str, Any] = {}
-    if isinstance(event, MessageSent):
-        changed["message"] = _shown(room.messages[event.message.seq - 1])
-    elif isinstance(event, MessageEdited):
-        changed["content"] = room.messages[event.seq - 1].message.content
-    return msgspec.structs.replace(event, **changed)
