@@ -25,7 +25,7 @@ _FIELD_LINE: Final = re.compile(rf"^({TOKEN}):([^\x00-\x08\x0a-\x1f\x7f]*)\r$", 
 """One field line. It cannot match across lines, nor a line with a folded start, a space before its colon, a CR or LF
 of its own, or another control character, so that as many matches as lines means that every line is sound."""
 
-_TARGET_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?@]+)([^?]*)(?:\?(.*))?")
+_TARGET_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]+)(/[^?]*)?(?:\?(.*))?")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*")
 
 

@@ -7,17 +7,17 @@ Theory of operation. The parser is in one of four states:
     INSIDE      in the payload of a data frame
     OVER        a close frame came, or the peer broke the protocol (`failure`); whatever follows is ignored
 
-`receive` has a loop for what nearly every frame is: text or binary, whole, masked, uncompressed, complete in the buffer,
-IDLE before and after. It takes such a frame with two slices, one C call that unmasks and one that decodes, no further
-Python call, and no object but the message and its tuple: 0.42 us for a frame of 100 bytes, which is what the sketch that
-proved the idea takes (0.45; alone in its read 0.58 and 0.49, the list being the difference). That is what keeps a Python
-server beside native ones (PERFORMANCE.md). On anything else the loop stops, without having decided anything, and `_step`
-goes on: there every rule has its place, and a frame that breaks one is told which.
+`receive` has a loop for what nearly every frame is: text or binary, whole, masked, uncompressed, complete in the
+buffer, IDLE before and after. It takes such a frame with two slices, one C call that unmasks and one that decodes, no
+further Python call, and no object but the message and its tuple: 0.42 us for a frame of 100 bytes, which is what the
+sketch that proved the idea takes (0.45; alone in its read 0.58 and 0.49, the list being the difference). That is what
+keeps a Python server beside native ones (PERFORMANCE.md). On anything else the loop stops, without having decided
+anything, and `_step` goes on: there every rule has its place, and a frame that breaks one is told which.
 
-Of a header or a control frame nothing is kept but its raw bytes until it is complete (130 at most). The payload of a data
-frame is unmasked, inflated, checked and stored as it arrives; each byte is handled once, in pieces of whatever size, so
-the cost stays linear. UTF-8 is checked with every piece, so a message is refused at its first wrong byte and not at its
-end. An idle parser is one object of 104 bytes.
+Of a header or a control frame nothing is kept but its raw bytes until it is complete (130 at most). The payload of a
+data frame is unmasked, inflated, checked and stored as it arrives; each byte is handled once, in pieces of whatever
+size, so the cost stays linear. UTF-8 is checked with every piece, so a message is refused at its first wrong byte and
+not at its end. An idle parser is one object of 104 bytes.
 
 Which fault is found does not depend on how the bytes were cut, with one exception: when inflating fails, zlib gives no
 output of that piece, so that wrong UTF-8 just before the wrong DEFLATE data may go unseen. Both close with 1007.

@@ -117,7 +117,7 @@ def _choose_subprotocol(value: str | None, subprotocols: Sequence[str]) -> str |
 #     extension-list = extension *( "," extension )       empty elements are skipped (RFC 9110 section 5.6.1)
 #     extension = token *( ";" token [ "=" ( token | quoted-string ) ] )
 # What the lexer finds moves the state; a move that is not in the table is not in the grammar.
-_LEXEMES: Final = re.compile(rf'[ \t]*(?:(?P<token>{TOKEN})|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<mark>[;,=]))')
+_LEXEMES: Final = re.compile(rf'[ \t]*(?:(?P<token>{TOKEN})|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<mark>[;,=]))')
 
 _GRAMMAR: Final = {
     ("start", "token"): "extension",
@@ -163,7 +163,7 @@ def parse_extensions(value: str) -> list[tuple[str, list[tuple[str, str | None]]
                 extensions[-1][1].append((text, None))
             case "value":
                 if kind == "quoted":
-                    text = re.sub(r"\\(.)", r"\1", text)
+                    text = re.sub(r"\\(.)", r"\1", text[1:-1])
                     if _TOKEN.fullmatch(text) is None:  # section 9.1: what was quoted must be a token as well
                         raise _malformed(lexeme.start(kind))
                 name, _ = extensions[-1][1][-1]
