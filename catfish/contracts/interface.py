@@ -10,7 +10,7 @@ import msgspec
 from catfish.errors import Rejected
 from catfish.rooms.commands import Command
 from catfish.rooms.events import Device, Event
-from catfish.rooms.model import Member, Message, Room
+from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Page
 from catfish.rooms.room import LiveRoom
@@ -79,7 +79,7 @@ class Participant(Protocol):
         """Ids of the rooms that the session is in, in the order in which it entered them."""
         ...
 
-    async def create(self, *, kind: str, name: str | None = None, capacity: int | None = None) -> Room:
+    async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
         """Make a room with a code. Its creator does not enter by that."""
         ...
 

@@ -6,7 +6,6 @@ coroutine waits its turn on the connection's task. Durable requests answer throu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +14,7 @@ import msgspec
 from catfish import __version__
 from catfish.contracts.interface import Handled, Participant, Reply
 from catfish.errors import Rejected
+from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import Delete, Edit, MarkRead, React
 from catfish.rooms.events import Custom, Device, Event, MediaStarted, MessageSent, Said, Signal, Typing
 from catfish.rooms.model import Member, Message, Room, RoomKind
@@ -176,10 +176,6 @@ class SendSignal(Request, kw_only=True):
     room: str
     to: str
     data: Any
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def hello(who: Participant, request: Hello, reply: Reply) -> None:

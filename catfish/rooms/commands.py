@@ -79,7 +79,7 @@ class Leave(Command, kw_only=True):
 
 class Left(msgspec.Struct, kw_only=True):
     last: bool
-    """The user is on no other instance either: the others are to be told. False also when it was not a member."""
+    """The user is now in the room on no instance; true as well when it was there on none before."""
     members_count: int
 
 

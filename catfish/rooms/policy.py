@@ -75,7 +75,7 @@ class Policy:
         return _label("emoji", text, EMOJI_CHARS_MAX)
 
     def content(self, text: str, field: str = "content") -> str:
-        """The text of a message: any characters but NUL, which no text column of Postgres holds, and lone surrogates."""
+        """The text of a message: all characters but NUL and halves of surrogate pairs, which Postgres cannot hold."""
         chars_max = self.settings.content_chars_max
         if not text:
             raise bad_request(field, "must not be empty")

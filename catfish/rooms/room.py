@@ -37,11 +37,18 @@ class Audience(Protocol):
 class Listener(Protocol):
     """One session as a room sees it."""
 
-    user: str
-    audience: Audience
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def audience(self) -> Audience: ...
 
     def push(self, outgoing: Any, /) -> None:
         """Queue what the audience encoded. Neither blocks nor raises, and never changes a room."""
+        ...
+
+    def fail(self) -> None:
+        """The room is of no use any more: end the session, so that it comes back and resumes."""
         ...
 
 
@@ -81,6 +88,7 @@ class LiveRoom:
         "members",
         "name",
         "number",
+        "pins",
         "revision",
         "seq",
     )
@@ -102,6 +110,8 @@ class LiveRoom:
         self.arriving: dict[Listener, Arrival] = {}
         self.listeners_count = 0
         self.early: dict[int, DurableEvent] = {}
+        self.pins = 0
+        """Joins under way: while there are any, the room stays in memory."""
         self.idle_since: float | None = None
 
     def view(self) -> Room:
@@ -162,14 +172,19 @@ class LiveRoom:
 
     # Listeners
 
+    def listeners(self) -> list[Listener]:
+        """Every session that listens here."""
+        return [*self.arriving, *(listener for group in self.audiences.values() for listener in group)]
+
     def attach(self, listener: Listener, revision: int) -> None:
         """A session of a member listens from now on; what happens is kept back until `settle`.
 
         The answer to its join shows the room as of `revision`; durable events up to that one are not repeated.
         """
         self.members[listener.user].listeners.add(listener)
+        if not (self._ungroup(listener) or listener in self.arriving):
+            self.listeners_count += 1
         self.arriving[listener] = Arrival(revision)
-        self.listeners_count += 1
         self.idle_since = None
 
     def settle(self, listener: Listener) -> None:
@@ -188,13 +203,7 @@ class LiveRoom:
 
     def detach(self, listener: Listener) -> bool:
         """The session listens no more; whether it was the last one of its user here."""
-        group = self.audiences.get(listener.audience)
-        if group is not None and listener in group:
-            del group[listener]
-            if not group:
-                del self.audiences[listener.audience]
-            self.listeners_count -= 1
-        elif self.arriving.pop(listener, None) is not None:
+        if self._ungroup(listener) or self.arriving.pop(listener, None) is not None:
             self.listeners_count -= 1
         presence = self.members.get(listener.user)
         if presence is None:
@@ -204,12 +213,17 @@ class LiveRoom:
 
     def move(self, listener: Listener, audience: Audience) -> None:
         """The session wants another form from now on (its transport was upgraded)."""
-        group = self.audiences.get(listener.audience)
-        if group is not None and listener in group:
-            del group[listener]
-            if not group:
-                del self.audiences[listener.audience]
+        if self._ungroup(listener):
             self.audiences.setdefault(audience, {})[listener] = None
+
+    def _ungroup(self, listener: Listener) -> bool:
+        group = self.audiences.get(listener.audience)
+        if group is None or listener not in group:
+            return False
+        del group[listener]
+        if not group:
+            del self.audiences[listener.audience]
+        return True
 
     # Delivery
 

@@ -1,0 +1,52 @@
+"""JSON Web Tokens (RFC 7519), signed with the server's secret."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+import jwt
+
+from catfish.config import Settings
+from catfish.errors import Rejected
+
+ALGORITHMS: Final = ("HS256", "HS384", "HS512")
+"""Accepted signatures: those with a shared secret. `none` and everything else is refused."""
+
+
+@attrs.frozen
+class Identity:
+    """What a valid token says."""
+
+    user: str
+    """Claim `sub`, else `id`."""
+    name: str | None
+    claims: dict[str, Any]
+
+
+class TokenVerifier:
+    """Checks tokens against `Settings.jwt_secret`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secret = settings.jwt_secret
+        self.required = settings.auth == "required"
+
+    def verify(self, token: str) -> Identity:
+        """Raises:
+        Rejected: `unauthorized`, and why: malformed, wrong signature, expired, no user in it, or no secret is set.
+        """
+        if self._secret is None:
+            raise Rejected("unauthorized", "token: this server has no secret to check tokens with")
+        try:
+            # `sub` may be a number in tokens of other servers; PyJWT would refuse that.
+            options: Any = {"verify_sub": False}
+            claims = jwt.decode(token, self._secret, algorithms=list(ALGORITHMS), options=options)
+        except jwt.ExpiredSignatureError:
+            raise Rejected("unauthorized", "token: has expired") from None
+        except jwt.PyJWTError as error:
+            raise Rejected("unauthorized", f"token: {str(error)[:100].lower()}") from None
+        user = claims.get("sub", claims.get("id"))
+        if not isinstance(user, (str, int)) or user == "":
+            raise Rejected("unauthorized", "token: names no user (sub or id)")
+        name = claims.get("name")
+        return Identity(str(user), name if isinstance(name, str) and name else None, claims)

@@ -1,0 +1,1 @@
+"""Where sockets, vocabularies, rooms and the store meet."""

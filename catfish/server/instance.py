@@ -1,0 +1,68 @@
+"""One server process: what its sessions share, and how it stops."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from typing import Protocol
+
+import trio
+
+from catfish.auth.tokens import TokenVerifier
+from catfish.config import Settings
+from catfish.net.timers import Timers
+from catfish.rooms.clock import now_ms
+from catfish.rooms.codes import draw_id
+from catfish.rooms.policy import Policy
+from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.server.journal import Journal
+from catfish.server.supervisor import RoomSupervisor
+
+log = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """What the instance knows of each session."""
+
+    def drain(self, reconnect_after_ms: int) -> None:
+        """Tell the client that the server is about to stop, and when to come back."""
+        ...
+
+
+class Instance:
+    """Args:
+    settings: of the whole server.
+    store: where durable state is.
+    timers: run by the caller.
+    """
+
+    def __init__(self, settings: Settings, store: Store, timers: Timers) -> None:
+        self.id = draw_id(f"i-{socket.gethostname()[:40]}")
+        self.settings = settings
+        self.store = store
+        self.timers = timers
+        self.policy = Policy(settings)
+        self.tokens = TokenVerifier(settings)
+        self.supervisor = RoomSupervisor(self.id, store, timers, settings)
+        self.journal: Journal = self.supervisor.journal
+        self.sessions: set[Session] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve, until cancelled. Returns from `start` once the instance is known to the store."""
+        await self.supervisor.run(task_status=task_status)
+
+    def announce_draining(self) -> None:
+        """Tell every session that the server stops, each with a time of its own to come back, so that they do not all
+        come at once."""
+        spread_ms = round(self.settings.drain_spread_s * 1000)
+        for session in list(self.sessions):
+            session.drain(random.randint(0, spread_ms))  # spreads load; guards nothing
+
+    async def finish(self) -> None:
+        """Answer what was accepted, and hand the members over: whoever comes first after us may take them at once."""
+        await self.journal.flush()
+        try:
+            await self.store.end_lease(self.id, now_ms())
+        except StoreUnavailable as error:
+            log.warning("the lease could not be ended; it will expire", extra={"error": str(error)})

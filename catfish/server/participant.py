@@ -1,0 +1,401 @@
+"""One session as vocabularies and rooms see it: its identity, its rooms, and what it can do in them.
+
+The transport behind it (a native WebSocket, a Socket.IO namespace) sets `push` and `emit`, feeds the vocabulary, and
+calls `settle` behind each request and `end` when the connection is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from catfish.contracts.interface import Entry, Pairing
+from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
+from catfish.rooms.clock import now_ms
+from catfish.rooms.codes import draw_code, draw_id, normalise_code
+from catfish.rooms.commands import (
+    Changed,
+    Command,
+    CreateRoom,
+    Delete,
+    Edit,
+    Join,
+    Joined,
+    Match,
+    Matched,
+    React,
+    Read,
+    RoomRecord,
+    SendMessage,
+    Sent,
+)
+from catfish.rooms.events import (
+    Device,
+    DurableEvent,
+    Event,
+    MediaToggled,
+    MemberJoined,
+    MessageDeleted,
+    MessageEdited,
+    MessageReacted,
+    MessageSent,
+    MessagesRead,
+    RoomReady,
+)
+from catfish.rooms.model import Message, Room, RoomKind
+from catfish.rooms.policy import Policy, bad_request
+from catfish.rooms.ports import Page, StoreUnavailable
+from catfish.rooms.room import Audience, LiveRoom
+from catfish.server.inbox import Inbox
+from catfish.server.instance import Instance
+from catfish.server.journal import UNAVAILABLE_RETRY_MS
+
+T = TypeVar("T")
+CODE_TRIES = 8
+"""Draws before a room's code is given up; with a million rooms one draw in nine hundred is taken."""
+AUTOMATIC = "~"
+"""First character of client ids that the server made itself, so that a repeated transaction stores nothing twice; they
+are not shown to anybody."""
+
+
+class Attendance:
+    """A room that the session is in."""
+
+    __slots__ = ("grace_s", "live")
+
+    def __init__(self, live: LiveRoom, grace_s: float) -> None:
+        self.live = live
+        self.grace_s = grace_s
+
+
+class Participant:
+    """Implements `contracts.interface.Participant` and `rooms.room.Listener`.
+
+    Args:
+        audience: the form in which the session gets events.
+        push: queues what the audience encoded.
+        emit: sends an event to this session alone.
+        hang_up: ends the connection.
+    """
+
+    __slots__ = (
+        "_instance",
+        "_rooms",
+        "_sent",
+        "audience",
+        "emit",
+        "ended",
+        "hang_up",
+        "inbox",
+        "name",
+        "policy",
+        "push",
+        "session",
+        "state",
+        "trusted",
+        "user",
+    )
+
+    inbox: Inbox
+
+    def __init__(
+        self,
+        instance: Instance,
+        audience: Audience,
+        push: Callable[[Any], None],
+        emit: Callable[..., None],
+        hang_up: Callable[[Close], None],
+    ) -> None:
+        self._instance = instance
+        self.policy: Policy = instance.policy
+        self.audience = audience
+        self.push = push
+        self.emit = emit
+        self.hang_up = hang_up
+        self.session = self.user = self.name = draw_id("s")
+        self.trusted = not instance.tokens.required
+        """Whether it may do more than say who it is."""
+        self.state: Any = None
+        self.ended = False
+        self._rooms: dict[str, Attendance] = {}
+        self._sent = 0
+
+    # Identity
+
+    async def authenticate(self, token: str | None, user: str | None, name: str | None) -> None:
+        tokens = self._instance.tokens
+        if token is not None:
+            identity = tokens.verify(token)
+            if user is not None and user != identity.user:
+                raise bad_request("user", "is not the one whom the token names")
+            user, name = identity.user, name or identity.name
+        elif tokens.required:
+            raise Rejected("unauthorized", "token: is required")
+        if user is not None and user != self.user:
+            self.policy.user(user)
+            if self._rooms:
+                raise Rejected("forbidden", "user: cannot change while the session is in rooms")
+        if name is not None:
+            name = self.policy.name(name)
+        if user is not None:
+            self.name = name or user
+            self.user = user
+        elif name is not None:
+            self.name = name
+        self.trusted = True
+
+    def disconnect(self) -> None:
+        self.hang_up(NORMAL)
+
+    def fail(self) -> None:
+        self.hang_up(INTERNAL_ERROR)
+
+    # Rooms
+
+    @property
+    def rooms(self) -> Sequence[str]:
+        return list(self._rooms)
+
+    def live(self, room: str) -> LiveRoom:
+        attendance = self._rooms.get(room)
+        if attendance is None:
+            raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
+        return attendance.live
+
+    async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
+        if name is not None:
+            name = self.policy.name(name)
+        capacity = self.policy.capacity(kind, capacity)
+        id = draw_id("r")
+        for _ in range(CODE_TRIES):
+            command = CreateRoom(id=id, kind=kind, code=draw_code(), name=name, capacity=capacity, user=self.user)
+            try:
+                record = await self._instance.journal.perform(command, lambda record: record)
+            except Rejected as refusal:
+                if refusal.code != "code_taken":
+                    raise
+            else:
+                assert isinstance(record, RoomRecord)
+                return record.room
+        raise Rejected("internal", "no free code was found")
+
+    async def find(self, *, room: str | None = None, code: str | None = None) -> tuple[int, Room]:
+        live = self._instance.supervisor.find(room, code)
+        if live is not None:
+            return live.number, live.view()
+        record = await self._read(self._instance.store.room(id=room, code=code))
+        if record is None:
+            if room is not None:
+                raise Rejected("no_such_room", f"there is no room {room!r}")
+            raise Rejected("no_such_code", f"there is no room with the code {code!r}")
+        return record.number, record.room
+
+    async def join(
+        self, *, room: str | None = None, code: str | None = None, create: bool = True, grace_s: float | None = None
+    ) -> Entry:
+        if (room is None) == (code is None):
+            raise bad_request("room", "either room or code is needed, and not both")
+        if room is not None:
+            self.policy.room(room)
+        if code is not None:
+            code = normalise_code(self.policy.code(code))
+        supervisor = self._instance.supervisor
+        hosted = supervisor.find(room, code)
+        if not (hosted is not None and hosted.id in self._rooms):
+            self._check_rooms()
+        command = Join(
+            room=room,
+            code=code,
+            create=create,
+            user=self.user,
+            name=self.name,
+            instance=self._instance.id,
+            with_members=hosted is None,
+        )
+
+        def joined(answer: Joined) -> Entry:
+            known = supervisor.find(answer.record.room.id)
+            live = supervisor.host(answer.record, answer.members)
+            first = answer.first or (known is not None and self.user not in live.members)
+            live.enter(answer.member)
+            if first:
+                supervisor.tell(live, MemberJoined(room=live.id, member=answer.member))
+            self._attend(live, answer.record.revision, grace_s)
+            view = answer.record.room
+            view.members_count = len(live.members)
+            return Entry(room=view, member=answer.member, first=first, revision=answer.record.revision, live=live)
+
+        with supervisor.pinned(hosted):
+            entry = await self._instance.journal.perform(command, joined)
+        if entry.live.revision < entry.revision:
+            await self._read(supervisor.fill(entry.live))
+        return entry
+
+    async def match(self, interests: Sequence[str] = (), *, grace_s: float | None = None) -> Pairing:
+        for attendance in self._rooms.values():
+            if attendance.live.is_full_pair:
+                raise Rejected("already_in_room", "the session is with a stranger already; room:next looks for another")
+        self._check_rooms()
+        supervisor = self._instance.supervisor
+        command = Match(
+            user=self.user,
+            name=self.name,
+            instance=self._instance.id,
+            interests=tuple(interests),
+            new_room=draw_id("m"),
+        )
+
+        def matched(answer: Matched) -> Pairing:
+            peer, member = answer.peer, answer.member
+            live = supervisor.host(answer.record, [peer, member] if peer is not None else [member])
+            if peer is not None and peer.user not in live.members:
+                live.enter(peer)
+            live.enter(member)
+            if peer is not None:
+                supervisor.tell(live, MemberJoined(room=live.id, member=member))
+            self._attend(live, answer.record.revision, grace_s)
+            if peer is not None:
+                supervisor.tell(live, RoomReady(room=live.id))
+            view = answer.record.room
+            view.members_count = len(live.members)
+            return Pairing(room=view, peer=peer)
+
+        return await self._instance.journal.perform(command, matched)
+
+    async def leave(self, room: str) -> None:
+        attendance = self._rooms.pop(room, None)
+        if attendance is None:
+            raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
+        await self._instance.supervisor.leave(attendance.live, self)
+
+    def _check_rooms(self) -> None:
+        rooms_max = self.policy.settings.rooms_per_session_max
+        if len(self._rooms) >= rooms_max:
+            raise Rejected("too_many_rooms", f"a session may be in {rooms_max} rooms")
+
+    def _attend(self, live: LiveRoom, revision: int, grace_s: float | None) -> None:
+        supervisor = self._instance.supervisor
+        grace_s = self.policy.settings.grace_s if grace_s is None else grace_s
+        supervisor.returned(live, self.user)
+        live.attach(self, revision)
+        if self.ended:
+            # The connection went away while the store was at it.
+            supervisor.lose(live, self, grace_s)
+        else:
+            self._rooms[live.id] = Attendance(live, grace_s)
+
+    def settle(self) -> None:
+        """A request is answered: what happened in rooms that it entered follows now."""
+        for attendance in self._rooms.values():
+            if attendance.live.arriving:
+                attendance.live.settle(self)
+
+    def end(self) -> None:
+        """The connection is gone: nothing is heard any more, and the grace period runs."""
+        self.ended = True
+        attendances, self._rooms = self._rooms, {}
+        for attendance in attendances.values():
+            self._instance.supervisor.lose(attendance.live, self, attendance.grace_s)
+
+    # Reading
+
+    async def history(
+        self, number: int, *, before: int | None = None, after: int | None = None, limit: int | None = None
+    ) -> Page:
+        limit = self.policy.settings.history_page_default if limit is None else limit
+        return await self._read(self._instance.store.history(number, before=before, after=after, limit=limit))
+
+    async def changed_since(self, number: int, seq: int) -> list[Message]:
+        limit = self.policy.settings.history_page_max
+        return await self._read(self._instance.store.changed_since(number, seq, limit))
+
+    async def _read(self, reading: Awaitable[T]) -> T:
+        try:
+            return await reading
+        except StoreUnavailable:
+            raise Rejected("unavailable", "the database does not answer", UNAVAILABLE_RETRY_MS) from None
+
+    # Writing
+
+    def send(
+        self,
+        *,
+        number: int,
+        room: str,
+        content: str,
+        name: str | None = None,
+        client_id: str | None = None,
+        reply_to: int | None = None,
+        data: Any = None,
+        origin: Any = None,
+        done: Callable[[Message | Rejected], None],
+    ) -> None:
+        if client_id is None:
+            self._sent += 1
+            client_id = f"{AUTOMATIC}{self.session}:{self._sent}"
+        elif client_id[0] == AUTOMATIC:
+            raise bad_request("clientId", f"must not begin with {AUTOMATIC}")
+        command = SendMessage(
+            number=number,
+            room=room,
+            user=self.user,
+            name=self.name if name is None else name,
+            content=content,
+            client_id=client_id,
+            reply_to=reply_to,
+            data=data,
+            created_at=now_ms(),
+        )
+
+        def stored(answer: Sent | Rejected) -> None:
+            self.inbox.answered()
+            if isinstance(answer, Rejected):
+                done(answer)
+                return
+            # A repeated one is told again: a room drops what it was told before.
+            event = MessageSent(room=room, message=answer.message, revision=answer.revision, origin=origin)
+            self._instance.supervisor.tell_durable(number, event)
+            done(answer.message)
+
+        self._instance.journal.submit(command, stored)
+        self.inbox.expect_answer()
+
+    def change(self, live: LiveRoom, command: Command, done: Callable[[Any], None]) -> None:
+        supervisor = self._instance.supervisor
+
+        def stored(answer: Any) -> None:
+            self.inbox.answered()
+            if isinstance(answer, Changed) and not answer.unchanged:
+                supervisor.tell_durable(live.number, _changed(live.id, command, answer.revision))
+            elif isinstance(answer, Read) and answer.moved:
+                supervisor.tell(live, MessagesRead(room=live.id, user=self.user, seq=answer.seq))
+            done(answer)
+
+        self._instance.journal.submit(command, stored)
+        self.inbox.expect_answer()
+
+    def say(self, room: str, event: Event) -> None:
+        self._instance.supervisor.tell(self.live(room), event, self)
+
+    def say_to(self, room: str, user: str, event: Event) -> None:
+        live = self.live(room)
+        live.member(user)
+        self._instance.supervisor.tell_one(live, user, event)
+
+    def toggle(self, room: str, device: Device, on: bool, *, origin: Any = None) -> None:
+        live = self.live(room)
+        live.toggle(self.user, device, on)
+        self.say(room, MediaToggled(room=room, user=self.user, device=device, on=on, origin=origin))
+
+
+def _changed(room: str, command: Command, revision: int) -> DurableEvent:
+    """The event that tells of a stored change."""
+    match command:
+        case Edit(seq=seq, user=user, content=content, at=at):
+            return MessageEdited(room=room, revision=revision, seq=seq, user=user, content=content, edited_at=at)
+        case Delete(seq=seq, user=user, at=at):
+            return MessageDeleted(room=room, revision=revision, seq=seq, user=user, deleted_at=at)
+        case React(seq=seq, user=user, emoji=emoji, on=on):
+            return MessageReacted(room=room, revision=revision, seq=seq, user=user, emoji=emoji, on=on)
+        case _:
+            raise TypeError(f"{type(command).__name__} changes no message")
