@@ -55,6 +55,7 @@ class Loaded:
 def load(
     *,
     flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     config: Path | None = None,
     directory: Path | None = None,
@@ -63,6 +64,7 @@ def load(
 
     Args:
         flags: setting name -> value for the flags that were given; None values are flags that were not.
+        assignments: NAME=VALUE, as `--set` takes them.
         environ: the environment; by default the process's own.
         config: the TOML file; by default what `CATFISH_CONFIG` names, else `catfish.toml` when there is one.
         directory: where `catfish.toml` and `.env` are looked for; by default the working directory.
@@ -74,7 +76,7 @@ def load(
     environment = read_environment(directory, os.environ if environ is None else environ)
     problems: list[str] = []
     ours = [
-        _flags_layer(flags or {}),
+        _flags_layer(flags or {}, assignments, problems),
         _environment_layer(environment, problems),
         _file_layer(config or _config_path(environment), directory, problems),
     ]
@@ -114,8 +116,22 @@ def _config_path(environment: Mapping[str, Given]) -> str | None:
     return str(environment[CONFIG_VARIABLE].value) if CONFIG_VARIABLE in environment else None
 
 
-def _flags_layer(flags: Mapping[str, Any]) -> Layer:
-    return {name: Given(value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
+def _flags_layer(flags: Mapping[str, Any], assignments: Sequence[str], problems: list[str]) -> Layer:
+    layer = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or name not in NAMES:
+            problems.append(f"--set {name} is not NAME=VALUE of a setting{_did_you_mean(name, NAMES)}")
+        elif name in FIELDS and FIELDS[name].metadata["secret"]:
+            problems.append(
+                f"--set {name} would show a secret to every user; use {PREFIX}{name.upper()} or {FILE_NAME}"
+            )
+        else:
+            layer[name] = Given(value, f"--set {name}")
+    for name, value in flags.items():
+        if value is not None:
+            layer[name] = Given(value, f"--{name.replace('_', '-')}")
+    return layer
 
 
 def _environment_layer(environment: Mapping[str, Given], problems: list[str]) -> Layer:

@@ -26,12 +26,13 @@ def load_in(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
     config: Path | None = None,
+    assignments: tuple[str, ...] = (),
 ) -> Loaded:
     if toml is not None:
         (directory / "catfish.toml").write_text(toml)
     if dotenv is not None:
         (directory / ".env").write_text(dotenv)
-    return load(flags=flags, environ=environ or {}, config=config, directory=directory)
+    return load(flags=flags, environ=environ or {}, assignments=assignments, config=config, directory=directory)
 
 
 def problem_of(directory: Path, **sources: Any) -> str:
@@ -271,6 +272,19 @@ def test_a_file_that_cannot_be_read_is_refused(directory: Path) -> None:
     assert "is not TOML" in problem_of(directory, toml="workers =")
     (directory / "catfish.toml").write_bytes(b"\xff")
     assert "cannot be read" in problem_of(directory)
+
+
+def test_any_setting_can_be_set_by_assignment_but_no_secret(directory: Path) -> None:
+    loaded = load_in(directory, assignments=("grace_s=3", "origins=a://b,c://d", "port=0"), environ={"PORT": "1"})
+    assert (loaded.settings.grace_s, loaded.settings.origins) == (3.0, ("a://b", "c://d"))
+    assert loaded.settings.bind == ("127.0.0.1:0",)
+    assert loaded.origins["grace_s"] == "--set grace_s"
+    assert problem_of(directory, assignments=("grace_s=-1",)).startswith("--set grace_s is '-1'; it must be")
+    assert "did you mean grace_s?" in problem_of(directory, assignments=("grace=3",))
+    assert "NAME=VALUE" in problem_of(directory, assignments=("grace_s",))
+    problem = problem_of(directory, assignments=("api_key=pa55word",))
+    assert "use CATFISH_API_KEY" in problem
+    assert "pa55word" not in problem
 
 
 # port

@@ -1,0 +1,253 @@
+"""The command line.
+
+Exit status: 0 when done, 1 when something failed, 2 when the command or the settings are wrong. Each command imports
+what it needs when it runs, so that the small ones answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from catfish import __version__
+
+if TYPE_CHECKING:
+    from catfish.config import Settings
+    from catfish.config_sources import Loaded
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    context_settings=CONTEXT_SETTINGS,
+    epilog="""
+\b
+Examples:
+  catfish serve                  start a server on 127.0.0.1:8080, with a Postgres of its own
+  catfish chat lobby             talk in the room "lobby" of that server, from a terminal
+  catfish config                 show every setting, and where its value comes from
+""",
+)
+@click.version_option(__version__, prog_name="catfish", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Rooms, chat, presence, matching and video signalling over WebSockets."""
+
+
+def main() -> None:
+    cli()
+
+
+class SettingsProblem(click.ClickException):
+    """The settings are wrong: every problem on a line of its own."""
+
+    exit_code = 2
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for problem in self.problems:
+            click.echo(f"catfish: {problem}", file=file, err=file is None)
+
+
+class Failure(click.ClickException):
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"catfish: {self.message}", file=file, err=file is None)
+
+
+# Settings
+
+
+def settings_options(*names: str) -> Callable[[Function], Function]:
+    """Options for some settings, and those that reach every setting. The texts are judged by `config_sources`, in the
+    same words whichever way a value came."""
+    options = {
+        "bind": click.option("--bind", multiple=True, metavar="ADDRESS", help=_BIND_HELP),
+        "port": click.option("--port", metavar="N", help="Port of the default address; 0 picks a free one."),
+        "state_dir": click.option("--state-dir", metavar="DIR", help="Where the embedded Postgres keeps its data."),
+        "workers": click.option("--workers", metavar="N", help="Processes that share the port."),
+        "migrate": click.option(
+            "--migrate", is_flag=True, default=None, help="Apply pending migrations to the database first."
+        ),
+        "log_level": click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+        "log_format": click.option("--log-format", metavar="FORM", help="human or json."),
+    }
+    everywhere = [
+        click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting; see the guide."),
+        click.option("--config", metavar="FILE", help="Settings file, in the place of ./catfish.toml."),
+    ]
+
+    def decorate(function: Function) -> Function:
+        for option in reversed([*(options[name] for name in names), *everywhere]):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_BIND_HELP = "HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N; may be given several times."
+SERVER_OPTIONS = ("bind", "port", "state_dir", "workers", "migrate", "log_level", "log_format")
+
+
+def load_settings(config: str | None, assignments: tuple[str, ...], flags: Mapping[str, Any]) -> Loaded:
+    from catfish.config_sources import SettingsError, load
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    try:
+        return load(flags=given, assignments=assignments, config=None if config is None else Path(config))
+    except SettingsError as error:
+        raise SettingsProblem(error.problems) from None
+
+
+def set_up_log(settings: Settings) -> None:
+    from catfish import log
+    from catfish.config_sources import FIELDS
+
+    secrets = [getattr(settings, name) for name, field in FIELDS.items() if field.metadata["secret"]]
+    log.set_up(level=settings.log_level, form=settings.log_format, secrets=[secret for secret in secrets if secret])
+
+
+def run_to_end(function: Callable[[], Awaitable[Result]]) -> Result:
+    """Run on Trio; a `StartError`, however deep in exception groups, is told in a line and becomes exit status 1."""
+    import trio
+
+    from catfish.errors import StartError
+
+    try:
+        return trio.run(function)
+    except* StartError as group:
+        raise Failure("\ncatfish: ".join(_messages_of(group))) from None
+    except* KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _messages_of(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [message for inner in error.exceptions for message in _messages_of(inner)]
+    return [str(error)]
+
+
+# Commands
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  catfish serve --port 9000
+  catfish serve --bind 0.0.0.0:8080 --bind unix:/run/catfish/http.sock
+  CATFISH_DATABASE_URL=postgresql://chat@db/chat catfish serve --migrate
+  catfish serve --set grace_s=30 --set heartbeat_s=15
+
+SIGTERM and SIGINT stop it gently: clients are told to come back, waiting bytes are sent, then it exits with 0.
+"""
+)
+@settings_options(*SERVER_OPTIONS)
+def serve(config: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
+    """Start a server; its address is printed when it accepts connections.
+
+    Without CATFISH_DATABASE_URL it starts a private Postgres of its own.
+    """
+    from functools import partial
+
+    settings = load_settings(config, assignments, flags).settings
+    set_up_log(settings)
+    from catfish import app
+
+    run_to_end(partial(app.serve, settings, announce=announce))
+
+
+def announce(text: str) -> None:
+    """Say something on standard output, at once also into a pipe."""
+    click.echo(text)
+    sys.stdout.flush()
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  catfish migrate --status
+  catfish migrate
+  catfish migrate --to 3
+"""
+)
+@click.option("--status", is_flag=True, help="List the migrations and change nothing.")
+@click.option("--to", "target", type=click.IntRange(min=0), metavar="N", help="Stop after migration N.")
+@settings_options("state_dir")
+def migrate(status: bool, target: int | None, config: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
+    """Bring the database's schema up to date.
+
+    Each migration is applied once, in a transaction of its own; several servers may start this at the same time.
+    """
+    raise NotImplementedError
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  catfish chat lobby
+  catfish chat lobby --name ada --url wss://chat.example/ws
+"""
+)
+@click.argument("room")
+@click.option("--name", metavar="NAME", help="How the others see you; your login name when left out.")
+@click.option("--url", metavar="URL", help="WebSocket address; that of a server with the settings found here.")
+@settings_options("port")
+def chat(
+    room: str, name: str | None, url: str | None, config: str | None, assignments: tuple[str, ...], **flags: Any
+) -> None:
+    """Talk in a room, from a terminal."""
+    raise NotImplementedError
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@settings_options(*SERVER_OPTIONS)
+def config(as_json: bool, config: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
+    """Show every setting with where its value comes from; secrets are not shown.
+
+    With the same options and in the same directory, `catfish serve` runs with these values.
+    """
+    import json
+
+    from catfish.config_sources import rows
+
+    shown = list(rows(load_settings(config, assignments, flags)))
+    if as_json:
+        click.echo(json.dumps({name: {"value": value, "from": origin} for name, value, origin in shown}, indent=2))
+    elif sys.stdout.isatty():
+        _print_table(shown)
+    else:
+        for name, value, origin in shown:
+            click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}  # {origin}")
+
+
+def _print_table(shown: list[tuple[str, Any, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("setting", "value", "from", box=None, header_style="bold", pad_edge=False)
+    for name, value, origin in shown:
+        text = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+        style = "dim" if origin == "default" else "bold"
+        table.add_row(Text(name), Text(text, style), Text(origin, style))
+    Console().print(table)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"catfish {__version__}")
