@@ -348,7 +348,11 @@ def _check_utf8(data: bytes) -> bytes:
         _, length = utf_8_decode(data, "strict", False)
     except UnicodeDecodeError:
         raise PeerError(INVALID_TEXT) from None
-    return data[length:]
+    rest = data[length:]
+    # Python waits for the third byte of a surrogate before it refuses it (for its own "surrogatepass").
+    if b"\xed\xa0" <= rest < b"\xee":
+        raise PeerError(INVALID_TEXT)
+    return rest
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
