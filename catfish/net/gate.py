@@ -1,0 +1,227 @@
+"""What happens to an accepted stream until it is a WebSocket connection or somebody else's.
+
+    accepted -> head read under a deadline and a limit -> upgrade, and the router knows where to?
+                      |                                        | yes: handshake -> Connection (hub or stream driver)
+                      |                                        | no:  HTTP handler, bytes read put back in front
+                      +-> 400, 408, 431, 503, or what the handshake was refused with; then closed
+
+An answer that is followed by a close is read only if the socket is not reset, and it is reset when it is closed with
+bytes unread. So our half is shut down first, and what still comes is thrown away for a while (`refuse`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from catfish.config import Settings
+from catfish.net.connection import Connection, Endpoint, Receiver
+from catfish.net.connections import Connections
+from catfish.net.flusher import Flusher
+from catfish.net.handoff import ReplayStream, replaying
+from catfish.net.hub import Hub, HubConnection
+from catfish.net.plain_stream import PlainStream
+from catfish.net.stream_driver import BROKEN, StreamConnection
+from catfish.net.watch import Watch
+from catfish.wire.http import HttpRefusal, RequestHead, find_head_end, parse_request_head
+from catfish.wire.websocket.deflate import Inflater
+from catfish.wire.websocket.frames import FrameParser
+from catfish.wire.websocket.handshake import accept, is_upgrade
+
+log = logging.getLogger(__name__)
+
+Router = Callable[[RequestHead], Endpoint | None]
+"""Where an upgrade request leads; None: it is not ours, and goes to the HTTP handler."""
+
+HttpHandler = Callable[[ReplayStream], Awaitable[None]]
+"""Serves a stream that is no WebSocket of ours, to its end. It is closed afterwards in any case."""
+
+LINGER_S: Final = 2.0
+"""Seconds for which a refused peer is listened to, so that it can read why."""
+
+
+async def read_head(
+    stream: trio.abc.Stream, *, bytes_max: int, timeout_s: float
+) -> tuple[RequestHead, bytes, int] | None:
+    """Read a request head.
+
+    Returns:
+        the head, everything that was read, and how much of it the head is; None when the peer left without a word.
+
+    Raises:
+        HttpRefusal: 400 malformed, 408 not complete within `timeout_s`, 431 longer than `bytes_max`.
+    """
+    buffer = bytearray()
+    with trio.move_on_after(timeout_s):
+        while True:
+            try:
+                data = await stream.receive_some(bytes_max)
+            except BROKEN:
+                return None
+            if not data:
+                if buffer:
+                    raise HttpRefusal(400, "The request ends before its head does.")
+                return None
+            start = len(buffer)
+            buffer += data
+            end = find_head_end(buffer, start)
+            if end > bytes_max or (end < 0 and len(buffer) >= bytes_max):
+                raise HttpRefusal(431, f"The request head is longer than {bytes_max} bytes.")
+            if end >= 0:
+                return parse_request_head(buffer[:end]), bytes(buffer), end
+    raise HttpRefusal(408, f"The request head took longer than {timeout_s:g} s.")
+
+
+async def refuse(stream: trio.abc.Stream, response: bytes) -> None:
+    """Send an answer, and listen until the peer has closed or `LINGER_S` is over. The caller closes the stream."""
+    with trio.move_on_after(LINGER_S):
+        try:
+            await stream.send_all(response)
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+            while await stream.receive_some(65_536):
+                pass
+        except BROKEN:
+            pass  # it left
+
+
+class Gate:
+    """Admits streams. One for a listener.
+
+    Args:
+        hub: None where every connection is to be driven as a stream.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        router: Router,
+        http_handler: HttpHandler,
+        connections: Connections,
+        flusher: Flusher,
+        watch: Watch,
+        hub: Hub | None,
+    ) -> None:
+        self._settings = settings
+        self._router = router
+        self._http_handler = http_handler
+        self._connections = connections
+        self._flusher = flusher
+        self._watch = watch
+        self._hub = hub
+        self._http_streams: set[ReplayStream] = set()
+        self._http_idle = trio.lowlevel.ParkingLot()
+
+    async def admit(self, stream: trio.abc.Stream, peer: str) -> None:
+        """The life of one accepted stream. Closes it; raises nothing that is the peer's fault or an application's."""
+        opened = await self._receive(stream, peer)
+        if opened is None:
+            return
+        connection, receiver, early = opened
+        del stream, opened  # this frame lives as long as the connection
+        self._connections.add(connection)
+        try:
+            connection.begin(receiver, early)
+            await connection.run(receiver)
+        finally:
+            self._connections.remove(connection)
+
+    async def refuse_overload(self, stream: trio.abc.Stream) -> None:
+        """Answer 503 to one stream too many. Closes it."""
+        try:
+            refusal = HttpRefusal(503, "The server has as many connections as it may.", (("Retry-After", "5"),))
+            await refuse(stream, refusal.response())
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def http_ended(self) -> None:
+        """Wait until the HTTP handler serves nothing."""
+        while self._http_streams:
+            await self._http_idle.park()
+
+    def cut_http(self) -> int:
+        """Close the raw sockets of what the HTTP handler still serves. Returns how many there were."""
+        streams = tuple(self._http_streams)
+        for stream in streams:
+            stream.cut()
+        return len(streams)
+
+    async def _receive(self, stream: trio.abc.Stream, peer: str) -> tuple[Connection, Receiver, bytes] | None:
+        """Read the request and do what it asks for; what it opened is returned, anything else is over afterwards."""
+        settings = self._settings
+        keeps = False
+        try:
+            read = await read_head(
+                stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
+            )
+            if read is None:
+                return None
+            head, data, end = read
+            endpoint = self._router(head) if is_upgrade(head) else None
+            if endpoint is None:
+                await self._hand_off(replaying(stream, data, settings.outbox_age_s_max))
+                return None
+            connection, receiver = self._open(stream, peer, head, endpoint)
+            keeps = True
+            return connection, receiver, data[end:]
+        except HttpRefusal as refusal:
+            log.debug("Refused %s: %s", peer, refusal)
+            await refuse(stream, refusal.response())
+        except Exception:  # the crash boundary: a route's or a handler's fault must not end the listener
+            log.exception("Serving %s failed", peer)
+            await refuse(stream, HttpRefusal(500, "The server failed to handle the request.").response())
+        finally:
+            if not keeps:
+                await trio.aclose_forcefully(stream)
+        return None
+
+    async def _hand_off(self, stream: ReplayStream) -> None:
+        self._http_streams.add(stream)
+        try:
+            await self._http_handler(stream)
+        except BROKEN:
+            pass  # the peer left, or `cut_http` closed it
+        finally:
+            self._http_streams.remove(stream)
+            if not self._http_streams:
+                self._http_idle.unpark_all()
+
+    def _open(
+        self, stream: trio.abc.Stream, peer: str, head: RequestHead, endpoint: Endpoint
+    ) -> tuple[Connection, Receiver]:
+        settings = self._settings
+        accepted = accept(head, subprotocols=endpoint.subprotocols, deflate=settings.deflate)
+        endpoint.check(head, peer)
+        deflate = accepted.deflate
+        common = {
+            "settings": settings,
+            "parser": FrameParser(
+                message_bytes_max=endpoint.message_bytes_max,
+                fragments_max=settings.fragments_max,
+                inflate=None if deflate is None else Inflater(),
+            ),
+            "head": head,
+            "peer": peer,
+            "subprotocol": accepted.subprotocol,
+            "compresses": deflate is not None and deflate.compresses,
+            "flusher": self._flusher,
+            "watch": self._watch,
+        }
+        connection: Connection
+        if self._hub is not None and isinstance(stream, PlainStream):
+            connection = HubConnection(self._hub, stream.socket, **common)
+        else:
+            connection = StreamConnection(stream, **common)
+        connection.respond(accepted.response)
+        try:
+            receiver = endpoint.open(connection)
+        except BaseException:
+            connection.disown()
+            raise
+        if endpoint.heartbeat:
+            self._watch.add(connection)
+        return connection, receiver

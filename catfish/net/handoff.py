@@ -1,0 +1,157 @@
+"""Handing an accepted stream to Hypercorn, with what was read from it already put back in front.
+
+Facts found with Hypercorn 0.18: its Trio `TCPServer` needs `receive_some`, `send_all`, `send_eof`, `aclose` and
+`.socket`; it takes a stream with `do_handshake` for TLS, and then asks for `selected_alpn_protocol` and
+`transport_stream.socket`; its `send_all` is shielded and has no deadline; whoever makes it runs the application's
+lifespan, and sets `context.terminated` when idle connections are to end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
+
+from catfish.net.plain_stream import PlainStream
+
+
+class ReplayStream(trio.abc.Stream):
+    """A stream that begins with bytes that were read from it before.
+
+    Args:
+        stream: owned by this one from now on.
+        replay: what `receive_some` gives first.
+        stall_s: seconds without progress after which a peer that does not read is given up.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, replay: bytes, stall_s: float) -> None:
+        self._stream = stream
+        self._replay = replay
+        self._stall_s = stall_s
+
+    @property
+    def socket(self) -> Any:
+        """The raw socket, for its addresses."""
+        return self._transport().socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The replay first, then what comes."""
+        if self._replay:
+            await trio.lowlevel.checkpoint()
+            data = self._replay if max_bytes is None else self._replay[:max_bytes]
+            self._replay = self._replay[len(data) :]
+            return data
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write everything.
+
+        Raises:
+            trio.BrokenResourceError: also when the peer takes nothing for `stall_s`: a caller that shields this call
+                from its own cancellation would otherwise wait for ever.
+        """
+        with memoryview(data) as view:
+            for start in range(0, len(view), 65_536) or (0,):
+                with trio.move_on_after(self._stall_s) as scope:
+                    await self._stream.send_all(view[start : start + 65_536])
+                if scope.cancelled_caught:
+                    await trio.aclose_forcefully(self._stream)
+                    raise trio.BrokenResourceError(f"the peer took nothing for {self._stall_s:g} s")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As the stream does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """End our half, where the stream can do that."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        self._replay = b""
+        try:
+            await self._stream.aclose()
+        except trio.BrokenResourceError:
+            pass  # TLS says goodbye to a peer that has gone
+
+    def cut(self) -> None:
+        """Close the raw socket at once, whatever is going on with it."""
+        transport = self._transport()
+        if isinstance(transport, PlainStream):
+            transport.cut()
+
+    def _transport(self) -> Any:
+        return self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+
+
+class TlsReplayStream(ReplayStream):
+    """The same over TLS: what Hypercorn asks a `trio.SSLStream` for."""
+
+    @property
+    def transport_stream(self) -> ReplayStream:
+        """Whoever asks wants its `.socket`."""
+        return self
+
+    async def do_handshake(self) -> None:
+        """It is done."""
+        await trio.lowlevel.checkpoint()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The listener offers HTTP/1.1 alone."""
+        return "http/1.1"
+
+
+def replaying(stream: trio.abc.Stream, replay: bytes, stall_s: float) -> ReplayStream:
+    """Wrap a stream, whose handshake is done if it is a TLS one."""
+    kind = TlsReplayStream if isinstance(stream, trio.SSLStream) else ReplayStream
+    return kind(stream, replay, stall_s)
+
+
+class HypercornHandoff:
+    """An HTTP handler for the listener that lets Hypercorn serve an ASGI application.
+
+    `run` is the application's lifespan: start it before the listener, and cancel it after. `terminate` lets idle
+    connections end and answers further requests with `Connection: close`.
+
+    Args:
+        app: the ASGI application.
+        config: Hypercorn's; its binds are of no concern here.
+    """
+
+    def __init__(self, app: ASGIFramework, config: Config) -> None:
+        self._app = ASGIWrapper(app)
+        self._config = config
+        self._context = WorkerContext(None)
+        self._state: LifespanState = {}
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the application, and stop it when cancelled; that takes at most `Config.shutdown_timeout`."""
+        lifespan = Lifespan(self._app, self._config, self._state)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True) as shield:
+                await nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                shield = trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.shutdown_timeout)
+                with shield:
+                    await lifespan.wait_for_shutdown()
+
+    async def terminate(self) -> None:
+        """The server is about to stop."""
+        await self._context.terminated.set()
+
+    async def __call__(self, stream: ReplayStream) -> None:
+        """Serve one stream to its end."""
+        await TCPServer(self._app, self._config, self._context, ConnectionState(self._state.copy()), stream)  # type: ignore[arg-type]

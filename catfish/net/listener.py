@@ -1,0 +1,237 @@
+"""Accepting connections, on every address, until told to stop.
+
+`serve` is all that a program needs:
+
+    listener = await nursery.start(serve, settings, router, http_handler)
+    ...
+    listener.stop_accepting()
+    await listener.drain(errors.SERVICE_RESTART, settings.drain_grace_s)
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from typing import Final
+
+import attrs
+import trio
+
+from catfish.config import Settings
+from catfish.errors import Close
+from catfish.net import hub as hubs
+from catfish.net.binds import Bound, name_of, open_binds
+from catfish.net.connections import Connections, ConnectionsStatistics
+from catfish.net.flusher import Flusher
+from catfish.net.gate import Gate, HttpHandler, Router
+from catfish.net.hub import Hub, HubStatistics
+from catfish.net.plain_stream import PlainStream
+from catfish.net.stream_driver import BROKEN
+from catfish.net.watch import Watch
+
+log = logging.getLogger(__name__)
+
+ACCEPTS_PER_TURN: Final = 64
+"""Connections accepted before other tasks have their turn."""
+REFUSALS_MAX: Final = 256
+"""Connections beyond `connections_max` that are answered with 503 at a time; a further one is just closed."""
+BACKOFF_S: Final = 0.1
+"""Seconds without accepting after the kernel ran out of descriptors or memory."""
+
+OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+ONE_CONNECTION_ONLY: Final = frozenset(
+    # accept(2): errors of the connection that was to be accepted, not of the listening socket
+    {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN}
+    | {errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT}
+)
+
+
+@attrs.frozen
+class ListenerStatistics:
+    """A listener at this moment, and since its start."""
+
+    addresses: tuple[str, ...]
+    accepting: bool
+    streams: int
+    """Accepted and not closed yet: WebSocket connections, HTTP, and requests being read."""
+    accepted: int
+    overloaded: int
+    """Refused because there were `connections_max` streams."""
+    connections: ConnectionsStatistics
+    hub: HubStatistics | None
+
+
+class Listener:
+    """All addresses of one server and what was accepted on them. Made by `serve`."""
+
+    def __init__(self, settings: Settings, router: Router, http_handler: HttpHandler, bounds: list[Bound]) -> None:
+        self.connections = Connections()
+        """The WebSocket connections."""
+        self._settings = settings
+        self._bounds = bounds
+        self.addresses = tuple(bound.address for bound in bounds)
+        """What is listened on, with the ports that the kernel picked: `http://127.0.0.1:8080`, `unix:/run/it.sock`."""
+        self._accepting = trio.CancelScope()
+        self._flusher = Flusher()
+        self._watch = Watch(settings)
+        self._hub = Hub(self._flusher, settings.read_bytes_per_turn) if hubs.AVAILABLE else None
+        self._gate = Gate(
+            settings,
+            router=router,
+            http_handler=http_handler,
+            connections=self.connections,
+            flusher=self._flusher,
+            watch=self._watch,
+            hub=self._hub,
+        )
+        self._streams = 0
+        self._refusals = 0
+        self._accepted = 0
+        self._overloaded = 0
+        self._exhausted = False
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets. Those who try to connect are refused by the kernel from now on."""
+        self._accepting.cancel()
+        for bound in self._bounds:
+            if bound.sock.fileno() >= 0:
+                trio.lowlevel.notify_closing(bound.sock)
+                bound.close()
+
+    async def drain(self, close: Close, grace_s: float) -> int:
+        """End every WebSocket connection in order, and cut whatever is left after `grace_s` seconds, HTTP included.
+
+        Returns how many were cut. Call `stop_accepting` first.
+        """
+        deadline = trio.current_time() + grace_s
+        cut = await self.connections.drain(close, grace_s)
+        with trio.CancelScope(deadline=deadline):
+            await self._gate.http_ended()
+        return cut + self._gate.cut_http()
+
+    def statistics(self) -> ListenerStatistics:
+        """Counts."""
+        return ListenerStatistics(
+            addresses=self.addresses,
+            accepting=not self._accepting.cancel_called,
+            streams=self._streams,
+            accepted=self._accepted,
+            overloaded=self._overloaded,
+            connections=self.connections.statistics(),
+            hub=None if self._hub is None else self._hub.statistics(),
+        )
+
+    async def _run(self, task_status: trio.TaskStatus[Listener]) -> None:
+        try:
+            async with trio.open_nursery() as services:
+                await services.start(self._flusher.run)
+                await services.start(self._watch.run)
+                if self._hub is not None:
+                    await services.start(self._hub.run)
+                async with trio.open_nursery() as streams:
+                    for bound in self._bounds:
+                        streams.start_soon(self._accept, bound, streams)
+                    task_status.started(self)
+                    await trio.sleep_forever()
+        finally:
+            self.stop_accepting()
+
+    async def _accept(self, bound: Bound, streams: trio.Nursery) -> None:
+        with self._accepting:
+            while True:
+                await trio.lowlevel.wait_readable(bound.sock)
+                if not self._accept_waiting(bound, streams):
+                    await trio.sleep(BACKOFF_S)
+
+    def _accept_waiting(self, bound: Bound, streams: trio.Nursery) -> bool:
+        """Accept what waits. Returns whether the kernel had the means to."""
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, address = bound.sock.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in OUT_OF_RESOURCES:
+                    if not self._exhausted:  # said once, not ten times a second
+                        self._exhausted = True
+                        log.error("Cannot accept on %s: %s; trying again", bound.address, error.strerror)
+                    return False
+                if error.errno in ONE_CONNECTION_ONLY:
+                    continue
+                raise
+            self._exhausted = False
+            self._accepted += 1
+            sock.setblocking(False)
+            if sys.platform != "linux" and sock.family != socket.AF_UNIX:  # there the listening socket's is inherited
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._streams < self._settings.connections_max:
+                streams.start_soon(self._admit, sock, address, bound)
+            else:
+                self._overloaded += 1
+                if self._refusals < REFUSALS_MAX:
+                    streams.start_soon(self._refuse, sock, bound)
+                else:
+                    sock.close()
+        return True
+
+    async def _admit(self, sock: socket.socket, address: object, bound: Bound) -> None:
+        self._streams += 1
+        try:
+            if bound.tls is None:
+                await self._gate.admit(PlainStream(sock), name_of(address))
+            else:
+                stream = await self._secured(sock, bound)
+                if stream is not None:
+                    await self._gate.admit(stream, name_of(address))
+        finally:
+            self._streams -= 1
+
+    async def _refuse(self, sock: socket.socket, bound: Bound) -> None:
+        self._refusals += 1
+        try:
+            stream = PlainStream(sock) if bound.tls is None else await self._secured(sock, bound)
+            if stream is not None:
+                await self._gate.refuse_overload(stream)
+        finally:
+            self._refusals -= 1
+
+    async def _secured(self, sock: socket.socket, bound: Bound) -> trio.SSLStream[PlainStream] | None:
+        """Do the TLS handshake, within the time that a request head may take. None: there was none."""
+        assert bound.tls is not None
+        stream = trio.SSLStream(PlainStream(sock), bound.tls, server_side=True, https_compatible=True)
+        done = False
+        try:
+            with trio.move_on_after(self._settings.request_head_timeout_s):
+                await stream.do_handshake()
+                done = True
+        except BROKEN as error:
+            log.debug("TLS handshake failed: %s", error)
+        finally:
+            if not done:
+                await trio.aclose_forcefully(stream)
+        return stream if done else None
+
+
+async def serve(
+    settings: Settings,
+    router: Router,
+    http_handler: HttpHandler,
+    *,
+    task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen and serve until cancelled; start it with `nursery.start`, which gives the `Listener`.
+
+    When cancelled, connections are cut without a word: stop and drain first.
+
+    Args:
+        settings: addresses and limits.
+        router: where an upgrade request leads; called once per handshake, synchronously.
+        http_handler: serves every stream that is no WebSocket of the router's, such as `handoff.HypercornHandoff`.
+
+    Raises:
+        BindError: an address cannot be listened on.
+    """
+    bounds = await open_binds(settings)
+    await Listener(settings, router, http_handler, bounds)._run(task_status)
