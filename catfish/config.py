@@ -215,6 +215,33 @@ class Settings:
     close_timeout_s: float = setting(5.0, "Seconds for the peer to answer a close frame; then the socket is closed.")
     read_bytes_per_turn: int = setting(65_536, "Bytes read from one connection before the others have their turn.")
 
+    # Engine.IO and Socket.IO
+    ping_interval_ms: int = setting(25_000, "Milliseconds between Engine.IO pings, as clients are told.")
+    ping_timeout_ms: int = setting(
+        20_000, "Milliseconds for an answer to an Engine.IO ping; then the session is over (ping timeout)."
+    )
+    max_payload_bytes: int = setting(
+        1_000_000, "Bytes of one Engine.IO message or POST; a larger message closes with 1009, a POST is answered 413."
+    )
+    payload_packets_max: int = setting(10_000, "Packets in one POST; with more the session is over (parse error).")
+    poll_packets_max: int = setting(
+        16, "Packets in the answer to one poll, the rest is for the next; more than 16 python-engineio does not take."
+    )
+    upgrade_timeout_s: float = setting(
+        10.0, "Seconds for the move from polling to WebSocket; then the WebSocket is closed and polling goes on."
+    )
+    connect_timeout_s: float = setting(
+        45.0, "Seconds for a Socket.IO client to enter its first namespace; then the connection is closed."
+    )
+    attachments_max: int = setting(10, "Binary attachments of one Socket.IO packet; more close the connection.")
+    namespaces_max: int = setting(
+        16, "Socket.IO namespaces that one connection may be in; a further CONNECT is refused."
+    )
+    asked_max: int = setting(
+        1_000,
+        "Events of ours that one Socket.IO client has yet to acknowledge; the oldest is given up for a further one.",
+    )
+
     # Requests
     requests_waiting_max: int = setting(
         64, "Requests of one connection that wait for an answer; while there are more, nothing is read from it."
