@@ -6,14 +6,14 @@ value out of its range. Where the values come from is told by `catfish.config_so
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
+from typing import Final, Literal, NamedTuple
 
 import attrs
+
+from catfish.config_fields import setting
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
@@ -80,69 +80,6 @@ def _matches(pattern: str) -> Callable[[str], None]:
             raise ValueError
 
     return check
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    secret: bool = False,
-    least: float | None = None,
-    form: str | None = None,
-    check: Callable[[Any], object] | None = None,
-) -> Any:
-    """A field of `Settings`.
-
-    Args:
-        default: immutable.
-        help: what it is, its unit, and the consequence when it is a limit.
-        secret: never shown, neither by `repr` nor in messages.
-        least: the smallest number that makes sense; by default whole numbers start at 1 and others above 0.
-        form: what a good value looks like, where the type does not say it.
-        check: raises ValueError for a value that is not of that form.
-    """
-    if isinstance(default, (list, dict)):
-        raise TypeError("defaults are immutable")
-    metadata = {"help": help, "secret": secret, "least": least, "form": form, "check": check}
-    return attrs.field(default=default, repr=not secret, validator=_validate, metadata=metadata)
-
-
-def _validate(instance: object, field: attrs.Attribute[Any], value: Any) -> None:
-    """Raise ValueError, with the field's name and what would be right, for a value out of its range."""
-    if value is None:
-        return
-    check = field.metadata["check"]
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            least = field.metadata["least"]
-            if not (math.isfinite(value) and (value > 0 if least is None else value >= least)):
-                raise ValueError("out of range")
-        elif check is not None:
-            check(value)
-    except ValueError:
-        shown = "" if field.metadata["secret"] else f" is {value!r}; it"
-        raise ValueError(f"{field.name}{shown} must be {expected(field)}") from None
-
-
-def plain_type(field: attrs.Attribute[Any]) -> Any:
-    """The type of a setting without the None that says that it may be left out."""
-    choices = [choice for choice in get_args(field.type) if choice is not NoneType]
-    return choices[0] if get_origin(field.type) is UnionType else field.type
-
-
-def expected(field: attrs.Attribute[Any]) -> str:
-    """What a value of the setting must be, in words that follow "must be"."""
-    kind = plain_type(field)
-    least = field.metadata["least"]
-    if field.metadata["form"] is not None:
-        return str(field.metadata["form"])
-    if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
-    if kind is int:
-        return f"a whole number, {1 if least is None else least:g} or more"
-    if kind is float:
-        return "a number above 0" if least is None else f"a number, {least:g} or more"
-    return {bool: "true or false", Path: "a path", str: "a text"}[kind]
 
 
 @attrs.frozen(kw_only=True)

@@ -21,8 +21,9 @@ import cattrs
 import dotenv
 
 from catfish import config_fallbacks
-from catfish.config import DEFAULT_HOST, Settings, expected, plain_type
+from catfish.config import DEFAULT_HOST, Settings
 from catfish.config_fallbacks import Given, parse_truth
+from catfish.config_fields import expected, plain_type
 
 PREFIX: Final = "CATFISH_"
 CONFIG_VARIABLE: Final = "CATFISH_CONFIG"

@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from catfish.config import FdBind, Settings, TcpBind, UnixBind, expected, parse_bind
+from catfish.config import FdBind, Settings, TcpBind, UnixBind, parse_bind
+from catfish.config_fields import expected
 from catfish.config_sources import FIELDS, Loaded, SettingsError, load, rows
 
 
