@@ -229,7 +229,11 @@ class FrameParser:
                 first & _OPCODE, apply_mask(data[start : start + length], data[start - 4 : start]), events
             )
             return start + length
+        return self._take_data_frame(data, position, first, length, events)
 
+    def _take_data_frame(self, data: bytes, position: int, first: int, length: int, events: list[Event]) -> int:
+        """As `_step`, for a data frame whose first two bytes are sound; `length` is what the second says."""
+        available = len(data) - position
         header_bytes = 6 if length < 126 else 8 if length == 126 else 14
         if available < header_bytes - 4:
             return self._keep(data, position)
@@ -241,15 +245,16 @@ class FrameParser:
                 raise PeerError(PROTOCOL_ERROR, "length is not in its shortest form")
             if length >= 1 << 63:
                 raise PeerError(PROTOCOL_ERROR, "length has its highest bit set")
+        start = position + header_bytes
+        # RSV1 means IDLE: only the first frame of a message may have it.
+        if first & _RSV1 and first & _FIN and length <= self._bytes_max and available >= header_bytes + length:
+            payload = apply_mask(data[start : start + length], data[start - 4 : start])
+            self._take_compressed(first & _OPCODE, payload, events)
+            return start + length
         message = self._message or _Message(first & _OPCODE, bool(first & _RSV1))
         self._check_limits(message, length)  # before the mask has come: a payload too large is never waited for
         if available < header_bytes:
             return self._keep(data, position)
-        start = position + header_bytes
-        if message.compressed and self._state == _IDLE and first & _FIN and available >= header_bytes + length:
-            payload = apply_mask(data[start : start + length], data[start - 4 : start])
-            self._take_compressed(message.opcode, payload, events)
-            return start + length
         message.fragments += 1
         message.announced += length
         message.fin = bool(first & _FIN)
