@@ -187,6 +187,8 @@ def name_of(address: object) -> str:
         case (str(host), int(port)):
             return f"{host}:{port}"
         case (str(host), int(port), *_):
+            if host.startswith("::ffff:") and "." in host:  # an IPv4 peer of a socket for both families
+                return f"{host[7:]}:{port}"
             return f"[{host}]:{port}"
     return "unix"
 

@@ -12,27 +12,17 @@ per pass to every connection that asked, however often it did. So a room can loo
 no member disappears from the loop's feet: `Receiver.closed` is called when the driver attends, never from inside `send`
 or `close`.
 
-States, and what moves them (the table `MOVES` is complete):
-
-    OPEN       messages flow both ways
-    CLOSING    our close frame is queued, the peer's has not come; what it still says is ignored (RFC 6455 section 1.4)
-    FAILING    we gave up on the peer; our close frame is queued, and nothing that comes is looked at (section 7.1.7)
-    LINGERING  like FAILING, everything is written and our half is shut down; we read until the peer ends its half,
-               because closing a socket that holds unread bytes would reset it and destroy the close frame on its way
-    ANSWERING  the peer's close frame came, or its end of file; once all is written the socket is closed (section 7.1.1)
-    CLOSED     the socket is gone
-
-From leaving OPEN until CLOSED takes at most `Settings.close_timeout_s`; then the connection's task cuts it.
+Its life is the table in `states`: OPEN, then a close handshake, a failure or a loss. From leaving OPEN until CLOSED
+takes at most `Settings.close_timeout_s`; then the connection's task cuts it.
 """
 
 from __future__ import annotations
 
-import enum
 import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -45,7 +35,9 @@ from catfish.errors import (
     Close,
     PeerError,
 )
+from catfish.net.endpoint import CONNECTION_LOST, NO_STATUS, Endpoint, Receiver
 from catfish.net.outbox import FRAME_COST, Outbox
+from catfish.net.states import MOVES, READING, Event, State
 from catfish.wire.http import RequestHead
 from catfish.wire.websocket.frames import BINARY, CLOSE, PING, PONG, FrameParser, build_close, build_frame
 
@@ -55,119 +47,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_STATUS: Final = Close(1005, "closed by the peer without a code", False)
-"""What `Receiver.closed` gets when the peer's close frame was empty. Never sent (RFC 6455 section 7.4.1)."""
-CONNECTION_LOST: Final = Close(1006, "connection lost", True)
-"""What `Receiver.closed` gets when the connection ended without a close frame. Never sent (RFC 6455 section 7.4.1)."""
+__all__ = ["CONNECTION_LOST", "NO_STATUS", "Connection", "Endpoint", "Receiver"]
 
-
-class State(enum.Enum):
-    """Where a connection is in its life; see the module's theory of operation."""
-
-    OPEN = enum.auto()
-    CLOSING = enum.auto()
-    FAILING = enum.auto()
-    LINGERING = enum.auto()
-    ANSWERING = enum.auto()
-    CLOSED = enum.auto()
-
-
-class Event(enum.Enum):
-    """What moves a connection from one state to the next."""
-
-    CLOSE = enum.auto()
-    """The application ends it."""
-    FAIL = enum.auto()
-    """The peer broke the protocol, reads too slowly or is silent."""
-    PEER_CLOSE = enum.auto()
-    """The peer's close frame came."""
-    PEER_EOF = enum.auto()
-    """The peer will send nothing more."""
-    FLUSHED = enum.auto()
-    """Everything that waited was written."""
-    LOST = enum.auto()
-    """The socket is of no use any more, or the time for an orderly end is over."""
-
-
-READING: Final = frozenset({State.CLOSING, State.FAILING, State.LINGERING})
-"""States besides OPEN in which the driver goes on reading."""
-
-OPEN, CLOSED = State.OPEN, State.CLOSED  # read once per message; a module's global is cheaper than an enum's attribute
-
-MOVES: Final[dict[tuple[State, Event], State]] = {
-    (State.OPEN, Event.CLOSE): State.CLOSING,
-    (State.OPEN, Event.FAIL): State.FAILING,
-    (State.OPEN, Event.PEER_CLOSE): State.ANSWERING,
-    (State.OPEN, Event.PEER_EOF): State.ANSWERING,
-    (State.OPEN, Event.FLUSHED): State.OPEN,
-    (State.CLOSING, Event.CLOSE): State.CLOSING,
-    (State.CLOSING, Event.FAIL): State.FAILING,
-    (State.CLOSING, Event.PEER_CLOSE): State.ANSWERING,
-    (State.CLOSING, Event.PEER_EOF): State.ANSWERING,
-    (State.CLOSING, Event.FLUSHED): State.CLOSING,
-    (State.FAILING, Event.CLOSE): State.FAILING,
-    (State.FAILING, Event.FAIL): State.FAILING,
-    (State.FAILING, Event.PEER_CLOSE): State.FAILING,
-    (State.FAILING, Event.PEER_EOF): State.ANSWERING,
-    (State.FAILING, Event.FLUSHED): State.LINGERING,
-    (State.LINGERING, Event.CLOSE): State.LINGERING,
-    (State.LINGERING, Event.FAIL): State.LINGERING,
-    (State.LINGERING, Event.PEER_CLOSE): State.LINGERING,
-    (State.LINGERING, Event.PEER_EOF): State.CLOSED,
-    (State.LINGERING, Event.FLUSHED): State.LINGERING,
-    (State.ANSWERING, Event.CLOSE): State.ANSWERING,
-    (State.ANSWERING, Event.FAIL): State.ANSWERING,
-    (State.ANSWERING, Event.PEER_CLOSE): State.ANSWERING,
-    (State.ANSWERING, Event.PEER_EOF): State.ANSWERING,
-    (State.ANSWERING, Event.FLUSHED): State.CLOSED,
-    **{(state, Event.LOST): State.CLOSED for state in State},
-    **{(State.CLOSED, event): State.CLOSED for event in Event},
-}
-
-
-class Receiver(Protocol):
-    """What the application puts on a connection."""
-
-    def receive(self, message: str | bytes) -> None:
-        """One message: `str` for text, `bytes` for binary.
-
-        Called synchronously while the driver serves the connection, in the order in which the peer sent; never after
-        `closed`, and never between `pause_reading` and `resume_reading`. `PeerError` closes with the code it carries;
-        any other exception is logged with its traceback and closes with 1011. Neither touches another connection.
-        """
-
-    def closed(self, close: Close) -> None:
-        """Nothing more will be received, and nothing that is sent from now on will arrive. Called exactly once,
-        synchronously, from the driver.
-
-        `close` is what we gave to `Connection.close`, what the peer said (any code that RFC 6455 allows), `NO_STATUS`
-        or `CONNECTION_LOST`.
-        """
-
-    async def run(self) -> None:
-        """The body of the connection's own task, inside `Connection.nursery`.
-
-        Whatever must wait happens here. It may return early; it has to return, and so have the tasks that it started
-        in the nursery, within `Settings.close_timeout_s` after `closed`; then it is cancelled. An exception is logged
-        with its traceback and closes with 1011.
-        """
-
-
-class Endpoint(Protocol):
-    """What a path leads to."""
-
-    subprotocols: Sequence[str]
-    """In the server's order of preference."""
-    heartbeat: bool
-    """Whether silent clients get WebSocket pings; not where the protocol above has its own."""
-    message_bytes_max: int
-
-    def check(self, head: RequestHead, peer: str) -> None:
-        """Refuse the handshake by raising `HttpRefusal` (origin, limits)."""
-
-    def open(self, connection: Connection) -> Receiver:
-        """The handshake is accepted. What is sent in here follows the response. May raise `HttpRefusal`."""
-
+OPEN: Final = State.OPEN  # read for every message; a global is cheaper than an enum's attribute
+CLOSED: Final = State.CLOSED
 
 _ids = itertools.count(1)
 
@@ -237,7 +120,7 @@ class Connection(ABC):
         self._announced = False  # whether the receiver knows
         self._deadline = float("inf")  # when it is cut
         self._paused = False
-        self._held: list[tuple[int, Any]] = []  # parsed while reading was paused
+        self._held: Sequence[tuple[int, Any]] = ()  # parsed, but reading was paused
         self._special = False  # whether to attend means more than to write
         self._pong: bytes | None = None  # payload of the latest ping that came while the outbox was blocked
         self._pinged_at = 0.0  # when the ping went out that was not answered yet; 0: there is none
@@ -301,9 +184,10 @@ class Connection(ABC):
         if self._paused:
             self._paused = False
             self.heard_at = trio.current_time()  # its silence was ours
-            self._update_interest()
             if self._held:
                 self._ask()
+            else:
+                self._update_interest()
 
     def cut(self) -> None:
         """End the connection now, without a close frame and whatever else waits. Its task is cancelled."""
@@ -324,24 +208,23 @@ class Connection(ABC):
         self._announced = True
         self._outbox.clear()
 
-    def begin(self, receiver: Receiver, early: bytes) -> None:
-        """Start to receive. `early` is what the peer sent without waiting for the answer."""
-        self._receiver = receiver
-        if self._state is not CLOSED:
-            self._start()
-            if early:
-                self._received(early, trio.current_time())
-
-    async def run(self, receiver: Receiver) -> None:
+    async def run(self, receiver: Receiver, early: bytes) -> None:
         """The life of the connection after its handshake: one task, one nursery, one crash boundary.
 
-        Returns once the socket is closed and `Receiver.closed` was called.
+        `early` is what the peer sent without waiting for the answer. Returns once the socket is closed and
+        `Receiver.closed` was called.
         """
+        self._receiver = receiver
         try:
             try:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery(strict_exception_groups=True) as nursery:
                     nursery.cancel_scope.deadline = self._deadline
                     self.nursery = nursery
+                    if self._state is not CLOSED:
+                        self._start()
+                        if early:
+                            self._received(early, trio.current_time())
+                            del early
                     await receiver.run()
                     await self._finished()
             except BaseExceptionGroup as group:
@@ -397,15 +280,15 @@ class Connection(ABC):
     @property
     def _wants_reading(self) -> bool:
         if self._state is OPEN:
-            return not self._paused
+            return not self._paused and not self._held
         return self._state in READING
 
     def _received(self, data: bytes, now: float) -> None:
         """Bytes came."""
         self.heard_at = now
         messages = self._parser.receive(data)
-        if self._special and (self._held or self._paused) and self._state is OPEN:
-            self._held += messages
+        if self._special and self._state is OPEN and (self._paused or self._held):
+            self._held = [*self._held, *messages]
         else:
             self._deliver(messages)
 
@@ -419,8 +302,8 @@ class Connection(ABC):
                 elif self._state is OPEN:
                     assert receiver is not None
                     receiver.receive(payload)
-                    if self._paused and self._state is OPEN:
-                        self._held = list(rest)
+                    if self._paused:
+                        self._held = tuple(rest)
         except PeerError as error:
             self._fail(error.close)
         except Exception:  # the crash boundary: a receiver's fault ends its connection only
@@ -457,10 +340,13 @@ class Connection(ABC):
         if self._blocked_at is None:
             self._try_writing()
         outbox = self._outbox
+        if self._receiver is None:
+            return  # still in `Endpoint.open`; nothing can be written before that has succeeded
         if self._state is OPEN and outbox.cost > outbox.cost_max and len(outbox.frames) > 1:
             self._fail_slow(SLOW_CONSUMER_BYTES)
 
     def _fail_slow(self, close: Close) -> None:
+        log.info("Disconnecting %r: %s", self, close.reason)
         self._outbox.drop_unbegun()
         self._fail(close)
 
@@ -474,12 +360,8 @@ class Connection(ABC):
             if self.nursery is not None:
                 self.nursery.cancel_scope.deadline = min(self.nursery.cancel_scope.deadline, self._deadline)
             self._pong = None
-            if event is Event.PEER_CLOSE:  # answered with its own code (section 5.5.1)
-                self._outbox.put(
-                    build_frame(CLOSE, b"") if close is NO_STATUS else build_close(close._replace(reason=""))
-                )
-            elif event is Event.CLOSE or event is Event.FAIL:
-                self._outbox.put(build_close(close))
+            if event is not Event.PEER_EOF and event is not Event.LOST:
+                self._outbox.put(build_close(close))  # the peer's is answered with its own code (section 5.5.1)
         if after is before:
             return
         self._state = after
@@ -495,7 +377,7 @@ class Connection(ABC):
         """What `_attend` does besides writing, when `_special` is set."""
         if self._state is not OPEN:
             if self._held:  # nothing of it is received any more, but the peer's close frame may be among it
-                held, self._held = self._held, []
+                held, self._held = self._held, ()
                 self._deliver(held)
             if not self._announced:
                 self._announce()
@@ -509,9 +391,10 @@ class Connection(ABC):
                 trio.lowlevel.reschedule(task)
         elif not self._paused:
             self._special = False
-            held, self._held = self._held, []
-            if held:
+            if self._held:
+                held, self._held = self._held, ()
                 self._deliver(held)
+                self._update_interest()
 
     def _announce(self) -> None:
         self._announced = True

@@ -106,6 +106,8 @@ class Gate:
         watch: Watch,
         hub: Hub | None,
     ) -> None:
+        self.stopping = False
+        """Whether handshakes are refused with 503."""
         self._settings = settings
         self._router = router
         self._http_handler = http_handler
@@ -125,8 +127,7 @@ class Gate:
         del stream, opened  # this frame lives as long as the connection
         self._connections.add(connection)
         try:
-            connection.begin(receiver, early)
-            await connection.run(receiver)
+            await connection.run(receiver, early)
         finally:
             self._connections.remove(connection)
 
@@ -162,6 +163,8 @@ class Gate:
                 return None
             head, data, end = read
             endpoint = self._router(head) if is_upgrade(head) else None
+            if endpoint is not None and self.stopping:
+                raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))
             if endpoint is None:
                 await self._hand_off(replaying(stream, data, settings.outbox_age_s_max))
                 return None

@@ -72,16 +72,16 @@ class Hub:
         self._reads = 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve ready sockets, until cancelled. Closes the epoll object at the end."""
+        """Serve ready sockets, until cancelled."""
         task_status.started()
         fd = self._epoll.fileno()
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(fd)
-                self._serve()
-        finally:
-            trio.lowlevel.notify_closing(fd)
-            self._epoll.close()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            self._serve()
+
+    def close(self) -> None:
+        """Close the epoll object, after the last connection was released."""
+        self._epoll.close()
 
     def statistics(self) -> HubStatistics:
         """Counts."""

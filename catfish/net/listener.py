@@ -94,6 +94,7 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the listening sockets. Those who try to connect are refused by the kernel from now on."""
+        self._gate.stopping = True
         self._accepting.cancel()
         for bound in self._bounds:
             if bound.sock.fileno() >= 0:
@@ -137,6 +138,8 @@ class Listener:
                     await trio.sleep_forever()
         finally:
             self.stop_accepting()
+            if self._hub is not None:
+                self._hub.close()
 
     async def _accept(self, bound: Bound, streams: trio.Nursery) -> None:
         with self._accepting:

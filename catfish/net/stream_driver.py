@@ -47,11 +47,11 @@ class StreamConnection(Connection):
         self._broken = False  # whether one was not finished
         self._shut_down = False  # whether our half is to be ended
 
-    async def run(self, receiver: Receiver) -> None:
+    async def run(self, receiver: Receiver, early: bytes) -> None:
         """As every connection's, with the two tasks that move its bytes around it."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
             nursery.start_soon(self._move_bytes)
-            await super().run(receiver)
+            await super().run(receiver, early)
 
     # What the hub does for plain sockets
 

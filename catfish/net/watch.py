@@ -29,6 +29,7 @@ class Watch:
         """Connections whose peers do not take what waits."""
         self._ticks: dict[Connection, int] = {}
         self._buckets: dict[int, set[Connection]] = {}
+        self._tick = 0
         self._parked = trio.lowlevel.ParkingLot()
 
     def add(self, connection: Connection) -> None:
@@ -41,10 +42,11 @@ class Watch:
         self.blocked.discard(connection)
         tick = self._ticks.pop(connection, None)
         if tick is not None:
-            bucket = self._buckets[tick]
-            bucket.discard(connection)
-            if not bucket:
-                del self._buckets[tick]
+            bucket = self._buckets.get(tick)
+            if bucket is not None:  # else `_look` is at work on it
+                bucket.discard(connection)
+                if not bucket:
+                    del self._buckets[tick]
 
     def block(self, connection: Connection) -> None:
         """Something waits for the connection's peer."""
@@ -54,16 +56,19 @@ class Watch:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look after connections, until cancelled."""
         task_status.started()
+        self._tick = math.floor(trio.current_time() / self.tick_s)
         while True:
             if self._ticks or self.blocked:
-                now = trio.current_time()
-                await trio.sleep_until((math.floor(now / self.tick_s) + 1) * self.tick_s)
+                await trio.sleep_until((self._tick + 1) * self.tick_s)
+                # Counted, for a quotient of floats may fall just short of the tick that the clock has reached.
+                self._tick = max(self._tick + 1, math.floor(trio.current_time() / self.tick_s))
                 self._look()
             else:
                 await self._parked.park()
+                self._tick = math.floor(trio.current_time() / self.tick_s)
 
     def _place(self, connection: Connection, due: float) -> None:
-        tick = math.ceil(due / self.tick_s)
+        tick = max(math.ceil(due / self.tick_s), self._tick + 1)
         self._ticks[connection] = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -75,7 +80,8 @@ class Watch:
         now = trio.current_time()
         for connection in tuple(self.blocked):
             connection._watch_age(now)
-        tick = math.floor(now / self.tick_s + 1e-6)
-        for passed in [number for number in self._buckets if number <= tick]:
+        for passed in [tick for tick in self._buckets if tick <= self._tick]:
             for connection in self._buckets.pop(passed):
-                self._place(connection, max(connection._watch(now), now + self.tick_s))
+                due = connection._watch(now)
+                if connection in self._ticks:  # else it was lost meanwhile
+                    self._place(connection, due)
