@@ -6,6 +6,7 @@ value out of its range. Where the values come from is told by `catfish.config_so
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,13 @@ class Settings:
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
     log_format: Literal["human", "json"] = setting("human", "Form of the log lines on standard error.")
+
+    @property
+    def state_directory(self) -> Path:
+        """`state_dir`, or where the XDG Base Directory Specification puts the state of a user's programs."""
+        home = os.environ.get("XDG_STATE_HOME", "")
+        default = Path(home) if home.startswith("/") else Path("~/.local/state").expanduser()
+        return self.state_dir or default / "catfish"
 
     def __attrs_post_init__(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -237,6 +237,15 @@ def test_settings_that_do_not_go_together_are_refused(directory: Path, settings:
     assert words in problem_of(directory, flags=settings)
 
 
+def test_state_is_kept_where_the_user_s_programs_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert Settings().state_directory == Path("/home/someone/.local/state/catfish")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
+    assert Settings().state_directory == Path("/srv/state/catfish")
+    assert Settings(state_dir=Path("/x")).state_directory == Path("/x")
+
+
 def test_every_setting_has_a_help_text_and_says_what_is_expected() -> None:
     for field in attrs.fields(Settings):
         assert field.metadata["help"].endswith(".")
