@@ -198,9 +198,8 @@ class Connection(ABC):
     # For the listener
 
     def respond(self, response: bytes) -> None:
-        """Queue the answer to the handshake; what `Endpoint.open` sends follows it."""
+        """Put the answer to the handshake into the outbox; what `Endpoint.open` sends follows it, `run` writes it."""
         self._outbox.put(response)
-        self._ask()
 
     def disown(self) -> None:
         """`Endpoint.open` refused: the stream is not ours any more, and nothing was written."""
@@ -225,6 +224,7 @@ class Connection(ABC):
                         if early:
                             self._received(early, trio.current_time())
                             del early
+                    self._attend()  # writes the response
                     await receiver.run()
                     await self._finished()
             except BaseExceptionGroup as group:

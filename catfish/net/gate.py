@@ -54,25 +54,43 @@ async def read_head(
     Raises:
         HttpRefusal: 400 malformed, 408 not complete within `timeout_s`, 431 longer than `bytes_max`.
     """
-    buffer = bytearray()
-    with trio.move_on_after(timeout_s):
-        while True:
+    data: bytes | bytearray = b""
+    end = -1
+    try:
+        if isinstance(stream, PlainStream):  # most clients send it at once: then nothing has to wait
             try:
-                data = await stream.receive_some(bytes_max)
-            except BROKEN:
-                return None
-            if not data:
-                if buffer:
-                    raise HttpRefusal(400, "The request ends before its head does.")
-                return None
-            start = len(buffer)
-            buffer += data
-            end = find_head_end(buffer, start)
-            if end > bytes_max or (end < 0 and len(buffer) >= bytes_max):
-                raise HttpRefusal(431, f"The request head is longer than {bytes_max} bytes.")
-            if end >= 0:
-                return parse_request_head(buffer[:end]), bytes(buffer), end
-    raise HttpRefusal(408, f"The request head took longer than {timeout_s:g} s.")
+                data = stream.receive_nowait(bytes_max)
+                end = find_head_end(data)
+            except BlockingIOError:
+                pass
+        if end < 0:
+            with trio.move_on_after(timeout_s) as scope:
+                data, end = await _read_head_slowly(stream, bytearray(data), bytes_max)
+            if scope.cancelled_caught:
+                raise HttpRefusal(408, f"The request head took longer than {timeout_s:g} s.")
+    except BROKEN:
+        return None
+    if end > bytes_max:
+        raise HttpRefusal(431, f"The request head is longer than {bytes_max} bytes.")
+    if end < 0:
+        if not data:
+            return None
+        raise HttpRefusal(400, "The request ends before its head does.")
+    return parse_request_head(data[:end]), bytes(data), end
+
+
+async def _read_head_slowly(stream: trio.abc.Stream, buffer: bytearray, bytes_max: int) -> tuple[bytearray, int]:
+    """Read until there is a head, or too much, or nothing more. Returns what was read and where the head ends."""
+    while len(buffer) <= bytes_max:
+        data = await stream.receive_some(bytes_max)
+        if not data:
+            return buffer, -1
+        start = len(buffer)
+        buffer += data
+        end = find_head_end(buffer, start)
+        if end >= 0:
+            return buffer, end
+    return buffer, len(buffer)
 
 
 async def refuse(stream: trio.abc.Stream, response: bytes) -> None:

@@ -27,6 +27,20 @@ class PlainStream(trio.abc.HalfCloseableStream):
         self._sending = False
         self._receiving = False
 
+    def receive_nowait(self, max_bytes: int) -> bytes:
+        """What has come already; `b""` at the end of file.
+
+        Raises:
+            BlockingIOError: nothing has.
+        """
+        self._check_open()
+        try:
+            return self.socket.recv(max_bytes)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise self._translate(error) from error
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes; `b""` at the end of file. Raises as every Trio stream does."""
         if max_bytes is not None and max_bytes < 1:
@@ -39,11 +53,9 @@ class PlainStream(trio.abc.HalfCloseableStream):
                 self._check_open()
                 await wait_readable(self.socket)
                 try:
-                    return self.socket.recv(max_bytes or 65_536)
+                    return self.receive_nowait(max_bytes or 65_536)
                 except BlockingIOError:
                     continue
-                except OSError as error:
-                    raise self._translate(error) from error
         finally:
             self._receiving = False
 
