@@ -230,8 +230,7 @@ class Connection(ABC):
             except BaseExceptionGroup as group:
                 faults, rest = group.split(Exception)
                 if faults is not None:
-                    log.error("Task of %r failed", self, exc_info=faults)
-                    self.close(INTERNAL_ERROR)
+                    self._end_by_faults(faults)
                 if rest is not None:
                     raise rest from None
             with trio.CancelScope(deadline=self._deadline):
@@ -239,6 +238,20 @@ class Connection(ABC):
         finally:
             self.nursery = None
             self._cut()
+
+    def _end_by_faults(self, faults: BaseExceptionGroup[Exception]) -> None:
+        """The connection's task, or one in its nursery, raised."""
+        peer_errors, bugs = faults.split(PeerError)
+        if bugs is not None:
+            log.error("a connection's task failed", exc_info=bugs, extra=self._log_fields())
+            self.close(INTERNAL_ERROR)
+        while isinstance(peer_errors, BaseExceptionGroup):
+            peer_errors = peer_errors.exceptions[0]
+        if isinstance(peer_errors, PeerError):
+            self._fail(peer_errors.close)
+
+    def _log_fields(self) -> dict[str, object]:
+        return {"connection": self.id, "peer": self.peer, "path": self.head.path, "waiting_bytes": self.bytes_waiting}
 
     # For the driver
 
@@ -307,7 +320,7 @@ class Connection(ABC):
         except PeerError as error:
             self._fail(error.close)
         except Exception:  # the crash boundary: a receiver's fault ends its connection only
-            log.exception("Receiver of %r failed", self)
+            log.exception("a receiver failed", extra=self._log_fields())
             self.close(INTERNAL_ERROR)
             self._deliver(rest)  # the peer's close frame may be among them
         if self._parser.failure is not None and not self._held:
@@ -346,7 +359,7 @@ class Connection(ABC):
             self._fail_slow(SLOW_CONSUMER_BYTES)
 
     def _fail_slow(self, close: Close) -> None:
-        log.info("Disconnecting %r: %s", self, close.reason)
+        log.info(close.reason, extra=self._log_fields())
         self._outbox.drop_unbegun()
         self._fail(close)
 
@@ -405,7 +418,7 @@ class Connection(ABC):
         try:
             receiver.closed(self._close)
         except Exception:
-            log.exception("Receiver of %r failed while closing", self)
+            log.exception("a receiver failed while its connection closed", extra=self._log_fields())
 
     def _cut(self) -> None:
         """End the connection now, without a close frame or whatever else waits; its receiver hears of it at once."""

@@ -52,7 +52,7 @@ class Echo:
             outgoing = Outgoing(message.encode(), TEXT, self._deflate_bytes_min)
         else:
             outgoing = Outgoing(message, BINARY, self._deflate_bytes_min)
-        connection.send(outgoing.frame_for(connection))
+        connection.send(outgoing.frame(connection.compresses))
 
     def closed(self, close: Close) -> None:
         """Nothing is to be cleaned up."""

@@ -44,7 +44,7 @@ class Flusher:
                 try:
                     connection._attend()
                 except Exception:  # the crash boundary between connections
-                    log.exception("Attending to %r failed", connection)
+                    log.exception("writing to a connection failed", extra=connection._log_fields())
                     connection._cut()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

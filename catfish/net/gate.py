@@ -190,10 +190,10 @@ class Gate:
             keeps = True
             return connection, receiver, data[end:]
         except HttpRefusal as refusal:
-            log.debug("Refused %s: %s", peer, refusal)
+            log.debug("refused a request", extra={"peer": peer, "status": refusal.status, "why": refusal.text})
             await refuse(stream, refusal.response())
         except Exception:  # the crash boundary: a route's or a handler's fault must not end the listener
-            log.exception("Serving %s failed", peer)
+            log.exception("serving a request failed", extra={"peer": peer})
             await refuse(stream, HttpRefusal(500, "The server failed to handle the request.").response())
         finally:
             if not keeps:

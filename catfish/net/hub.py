@@ -118,7 +118,7 @@ class Hub:
                     if mask & _OUT:
                         connection._writable(now)
                 except Exception:  # the crash boundary between connections
-                    log.exception("Serving %r failed", connection)
+                    log.exception("serving a connection failed", extra=connection._log_fields())
                     connection._cut()
             flusher.flush()
         finally:

@@ -159,7 +159,8 @@ class Listener:
                 if error.errno in OUT_OF_RESOURCES:
                     if not self._exhausted:  # said once, not ten times a second
                         self._exhausted = True
-                        log.error("Cannot accept on %s: %s; trying again", bound.address, error.strerror)
+                        why = {"address": bound.address, "error": error.strerror}
+                        log.error("cannot accept connections; trying again", extra=why)
                     return False
                 if error.errno in ONE_CONNECTION_ONLY:
                     continue
@@ -210,7 +211,7 @@ class Listener:
                 await stream.do_handshake()
                 done = True
         except BROKEN as error:
-            log.debug("TLS handshake failed: %s", error)
+            log.debug("a TLS handshake failed", extra={"error": str(error)})
         finally:
             if not done:
                 await trio.aclose_forcefully(stream)

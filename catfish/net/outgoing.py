@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from catfish.net.connection import Connection
 from catfish.wire.websocket.deflate import Deflater
 from catfish.wire.websocket.frames import BINARY, TEXT, build_binary, build_frame, build_text
 
@@ -59,7 +58,3 @@ class Outgoing:
     def frame(self, compresses: bool) -> bytes:
         """The frame for those whose `Connection.compresses` is this."""
         return self.deflated if compresses and self._compressible else self.plain
-
-    def frame_for(self, connection: Connection) -> bytes:
-        """The frame that this connection is to be sent."""
-        return self.frame(connection.compresses)

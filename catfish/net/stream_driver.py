@@ -119,7 +119,7 @@ class StreamConnection(Connection):
             try:
                 self._received(bytes(data), trio.current_time())
             except Exception:  # the crash boundary between connections
-                log.exception("Serving %r failed", self)
+                log.exception("serving a connection failed", extra=self._log_fields())
                 self._cut()
 
     async def _write(self) -> None:

@@ -113,7 +113,7 @@ class Timers:
             try:
                 callback()
             except Exception:  # the crash boundary of every callback; one's fault must not stop the others
-                log.exception("A timer's callback failed")
+                log.exception("a timer's callback failed")
 
     def _cancelled_one(self) -> None:
         self._cancelled += 1
