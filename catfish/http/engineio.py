@@ -1,0 +1,160 @@
+"""Engine.IO's long polling over HTTP: an ASGI application in front of an `EngineServer`, to be mounted at its path.
+
+    GET  …/?EIO=4&transport=polling              handshake: opens a session
+    GET  …/?EIO=4&transport=polling&sid=…        poll: waits for packets
+    POST …/?EIO=4&transport=polling&sid=…        packets from the client; answered `ok`
+    OPTIONS                                      CORS preflight, for pages that `Settings.origins` allows
+
+Source: the Engine.IO protocol, version 4; for cross-origin requests the Fetch standard, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import trio
+
+from catfish.server.engineio.refusal import ClientGone, EngineRefusal
+from catfish.server.engineio.server import EngineServer, parse_query
+from catfish.server.engineio.session import Session
+from catfish.server.engineio.states import Reason
+from catfish.wire import engineio as wire
+from catfish.wire.http import RequestHead
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+Headers = list[tuple[bytes, bytes]]
+
+TEXT: Final = (b"content-type", b"text/plain; charset=UTF-8")
+HTML: Final = (b"content-type", b"text/html")
+"""Of the answer to a POST, as the reference server has it: some browsers would offer text/plain as a download."""
+JSON: Final = (b"content-type", b"application/json")
+PREFLIGHT_AGE_S: Final = 600
+"""Seconds for which a browser may remember the answer to a preflight request."""
+
+
+class PollingApp:
+    """ASGI application for everything on the path of an `EngineServer` that is no WebSocket."""
+
+    def __init__(self, engine: EngineServer) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError("WebSockets of this path are served by the listener, not by ASGI")
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        cors = self._cors(headers)
+        try:
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                await self._answer_preflight(headers, cors, send)
+                return
+            query = parse_query(scope["query_string"].decode("latin-1"))
+            session = self._engine.admit(scope["method"], query, headers, upgrade=False)
+            if session is None:
+                body, kind = self._engine.open_polling(_head(scope, headers), _peer(scope)), TEXT
+            elif scope["method"] == "GET":
+                body, kind = await poll(session, receive), TEXT
+            else:
+                await session.post(_Body(receive).read)
+                body, kind = b"ok", HTML
+        except EngineRefusal as refusal:
+            await _answer(send, refusal.status, refusal.body, [JSON, *cors])
+        except ClientGone:
+            pass  # nobody is there to be answered
+        else:
+            await _answer(send, 200, body, [kind, *cors])
+
+    def _cors(self, headers: dict[str, str]) -> Headers:
+        """The fields that let a page of another origin read the answer; none for pages that may not connect."""
+        origin = headers.get("origin")
+        if origin is None or not self._engine.allows(origin, headers.get("host")):
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"vary", b"Origin"),
+        ]
+
+    async def _answer_preflight(self, headers: dict[str, str], cors: Headers, send: Send) -> None:
+        if not cors:
+            raise EngineRefusal(wire.FORBIDDEN)
+        wanted = headers.get("access-control-request-headers", "content-type")
+        allowed = [
+            (b"access-control-allow-methods", b"GET,POST"),
+            (b"access-control-allow-headers", wanted.encode("latin-1")),
+            (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
+        ]
+        await _answer(send, 204, b"", [*cors, *allowed])
+
+
+async def poll(session: Session, receive: Receive) -> bytes:
+    """Wait for packets, and for the client to leave; who leaves ends its session.
+
+    Raises:
+        EngineRefusal: see `Session.poll`.
+        ClientGone: it left.
+    """
+    body: bytes | None = None
+    refusal: EngineRefusal | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch, session, receive, nursery.cancel_scope)
+        try:
+            body = await session.poll()
+        except EngineRefusal as found:
+            refusal = found
+        nursery.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    if body is None:
+        raise ClientGone
+    return body
+
+
+async def _watch(session: Session, receive: Receive, waiting: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    session.fail(Reason.TRANSPORT_ERROR)
+    waiting.cancel()
+
+
+class _Body:
+    """The body of a request as it comes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
+
+    async def read(self) -> bytes | None:
+        """The next piece; None at the end. Raises: ClientGone."""
+        if not self._more:
+            return None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        self._more = message.get("more_body", False)
+        piece = message.get("body", b"")
+        assert isinstance(piece, bytes)
+        return piece
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    start = [*headers, (b"cache-control", b"no-store"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _head(scope: Scope, headers: dict[str, str]) -> RequestHead:
+    path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
+    return RequestHead(scope["method"], f"{path}?{query}", path, query, (1, 1), headers)
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    if not client or not client[0]:
+        return "unix"
+    host, port = client[0], client[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
