@@ -203,13 +203,32 @@ Examples:
 )
 @click.argument("room")
 @click.option("--name", metavar="NAME", help="How the others see you; your login name when left out.")
-@click.option("--url", metavar="URL", help="WebSocket address; that of a server with the settings found here.")
+@click.option("--url", metavar="URL", help="WebSocket address; by default that of a server with these settings.")
 @settings_options("port")
 def chat(
     room: str, name: str | None, url: str | None, config: str | None, assignments: tuple[str, ...], **flags: Any
 ) -> None:
-    """Talk in a room, from a terminal."""
-    raise NotImplementedError
+    """Talk in the room ROOM from a terminal; it is made when there is none."""
+    import getpass
+    from functools import partial
+
+    if url is None:
+        url = native_url(load_settings(config, assignments, flags).settings)
+    from catfish.client import terminal
+
+    run_to_end(partial(terminal.run, url, room, name or getpass.getuser()))
+
+
+def native_url(settings: Settings) -> str:
+    """Where a client on this machine reaches a server that has these settings."""
+    from catfish.config import TcpBind, parse_bind
+
+    binds = [bind for bind in map(parse_bind, settings.bind) if isinstance(bind, TcpBind)]
+    if not binds:
+        raise click.UsageError("the settings name no TCP address to connect to; use --url")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(binds[0].host, binds[0].host)
+    scheme = "ws" if settings.tls_certificate is None else "wss"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{binds[0].port}/ws"
 
 
 @cli.command()
@@ -227,11 +246,15 @@ def config(as_json: bool, config: str | None, assignments: tuple[str, ...], **fl
     shown = list(rows(load_settings(config, assignments, flags)))
     if as_json:
         click.echo(json.dumps({name: {"value": value, "from": origin} for name, value, origin in shown}, indent=2))
-    elif sys.stdout.isatty():
+    elif is_terminal():
         _print_table(shown)
     else:
         for name, value, origin in shown:
             click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}  # {origin}")
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _print_table(shown: list[tuple[str, Any, str]]) -> None:

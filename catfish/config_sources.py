@@ -144,8 +144,7 @@ def _environment_layer(environment: Mapping[str, Given], problems: list[str]) ->
         if variable.isupper() and name in NAMES:
             layer[name] = given
         else:
-            known = [CONFIG_VARIABLE, *(PREFIX + known.upper() for known in NAMES)]
-            problems.append(f"{given.origin} is not a setting{_did_you_mean(variable, known)}")
+            problems.append(f"{given.origin} is not a setting{_did_you_mean(name, (*NAMES, 'config'), PREFIX)}")
     return layer
 
 
@@ -166,9 +165,11 @@ def _file_layer(config: Path | str | None, directory: Path, problems: list[str])
     return {name: Given(value, f"{name} in {path}") for name, value in table.items() if name in NAMES}
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
+def _did_you_mean(name: str, known: Sequence[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else "; `catfish config` lists them"
+    if not close:
+        return "; `catfish config` lists them"
+    return f"; did you mean {prefix}{close[0].upper() if prefix else close[0]}?"
 
 
 def _check_layer(layer: Layer, problems: list[str]) -> None:
