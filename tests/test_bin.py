@@ -219,3 +219,26 @@ def test_a_failed_check_fails_the_whole_but_the_rest_runs_too(
         ("pytest",),
     ]
     assert "failed before the tests: types" in capsys.readouterr().err
+
+
+def test_what_could_not_run_is_listed_at_the_end_in_plain_words(tmp_path: Path) -> None:
+    reason = "Node is not on the PATH, so the original clients were not tried"
+    tests = tmp_path / "test_parts.py"
+    tests.write_text(f"""
+import pytest
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_with_node(n): pytest.skip({reason!r})
+
+@pytest.mark.skipif(True, reason="Chromium is not installed")
+def test_with_browser(): pass
+
+def test_without_either(): pass
+""")
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "tests.conftest", "-c", os.devnull, str(tests)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True).stdout
+    *_, heading, first, second, last = out.splitlines()
+    assert "could not run here" in heading
+    assert (first, second) == ("1 test: Chromium is not installed", f"2 tests: {reason}")
+    assert "1 passed, 3 skipped" in last
