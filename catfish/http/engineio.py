@@ -97,27 +97,29 @@ async def poll(session: Session, receive: Receive) -> bytes:
         EngineRefusal: see `Session.poll`.
         ClientGone: it left.
     """
-    body: bytes | None = None
+    body = b""
     refusal: EngineRefusal | None = None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        session.fail(Reason.TRANSPORT_ERROR)  # answers the poll, though nobody is there
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, session, receive, nursery.cancel_scope)
+        nursery.start_soon(watch)
         try:
             body = await session.poll()
         except EngineRefusal as found:
             refusal = found
         nursery.cancel_scope.cancel()
+    if gone:
+        raise ClientGone
     if refusal is not None:
         raise refusal
-    if body is None:
-        raise ClientGone
     return body
-
-
-async def _watch(session: Session, receive: Receive, waiting: trio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    session.fail(Reason.TRANSPORT_ERROR)
-    waiting.cancel()
 
 
 class _Body:
