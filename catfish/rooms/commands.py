@@ -6,7 +6,7 @@ Every command names its room by the room's `number`, the store's own key, once t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -113,6 +113,11 @@ class Matched(msgspec.Struct, kw_only=True):
     member: Member
     peer: Member | None
     """The one who waited; None when the user waits now."""
+
+
+AUTOMATIC_CLIENT_ID: Final = "~"
+"""First character of client ids that the server made itself, so that a repeated transaction stores nothing twice. The
+store keeps them and never shows them: `Message.client_id` is None then."""
 
 
 class SendMessage(Command, kw_only=True):

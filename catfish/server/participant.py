@@ -14,6 +14,7 @@ from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_code, draw_id, normalise_code
 from catfish.rooms.commands import (
+    AUTOMATIC_CLIENT_ID,
     Changed,
     Command,
     CreateRoom,
@@ -53,9 +54,6 @@ from catfish.server.journal import UNAVAILABLE_RETRY_MS
 T = TypeVar("T")
 CODE_TRIES = 8
 """Draws before a room's code is given up; with a million rooms one draw in nine hundred is taken."""
-AUTOMATIC = "~"
-"""First character of client ids that the server made itself, so that a repeated transaction stores nothing twice; they
-are not shown to anybody."""
 
 
 class Attendance:
@@ -332,9 +330,9 @@ class Participant:
     ) -> None:
         if client_id is None:
             self._sent += 1
-            client_id = f"{AUTOMATIC}{self.session}:{self._sent}"
-        elif client_id[0] == AUTOMATIC:
-            raise bad_request("clientId", f"must not begin with {AUTOMATIC}")
+            client_id = f"{AUTOMATIC_CLIENT_ID}{self.session}:{self._sent}"
+        elif client_id[0] == AUTOMATIC_CLIENT_ID:
+            raise bad_request("clientId", f"must not begin with {AUTOMATIC_CLIENT_ID}")
         command = SendMessage(
             number=number,
             room=room,

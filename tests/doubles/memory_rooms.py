@@ -11,6 +11,7 @@ import msgspec
 from catfish.errors import Rejected
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.commands import (
+    AUTOMATIC_CLIENT_ID,
     Answer,
     Away,
     Changed,
@@ -379,7 +380,7 @@ class MemoryRooms:
             user=command.user,
             name=command.name,
             content=command.content,
-            client_id=command.client_id,
+            client_id=_shown_client_id(command.client_id),
             reply_to=command.reply_to,
             data=command.data,
             created_at=command.created_at,
@@ -536,3 +537,7 @@ def _as_of_now(event: DurableEvent, room: StoredRoom) -> DurableEvent:
     elif isinstance(event, MessageEdited):
         changed["content"] = room.messages[event.seq - 1].message.content
     return msgspec.structs.replace(event, **changed)
+
+
+def _shown_client_id(client_id: str | None) -> str | None:
+    return None if client_id is None or client_id.startswith(AUTOMATIC_CLIENT_ID) else client_id
