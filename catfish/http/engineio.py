@@ -61,11 +61,11 @@ class PollingApp:
                 await session.post(_Body(receive).read)
                 body, kind = b"ok", HTML
         except EngineRefusal as refusal:
-            await _answer(send, refusal.status, refusal.body, [JSON, *cors])
+            await answer(send, refusal.status, refusal.body, [JSON, *cors])
         except ClientGone:
             pass  # nobody is there to be answered
         else:
-            await _answer(send, 200, body, [kind, *cors])
+            await answer(send, 200, body, [kind, *cors])
 
     def _cors(self, headers: dict[str, str]) -> Headers:
         """The fields that let a page of another origin read the answer; none for pages that may not connect."""
@@ -87,7 +87,7 @@ class PollingApp:
             (b"access-control-allow-headers", wanted.encode("latin-1")),
             (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
         ]
-        await _answer(send, 204, b"", [*cors, *allowed])
+        await answer(send, 204, b"", [*cors, *allowed])
 
 
 async def poll(session: Session, receive: Receive) -> bytes:
@@ -142,7 +142,7 @@ class _Body:
         return piece
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
     start = [*headers, (b"cache-control", b"no-store"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})

@@ -81,7 +81,7 @@ async def test_a_client_that_does_not_poll_is_a_slow_consumer_when_too_much_wait
         for _ in range(100):
             session.send("x" * 1000)
             assert not echo.reasons  # never from inside of a send
-        assert not session.is_open
+        assert session.state is State.CLOSED
         await wait_all_tasks_blocked()
         assert echo.reasons == [Reason.SLOW_CONSUMER]
         assert (await world.get(sid=sid)).status == 400

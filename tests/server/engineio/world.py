@@ -28,7 +28,7 @@ from catfish.server.engineio import EngineReceiver, EngineServer, Packets, Reaso
 from tests.wire.peer import client_frame
 
 TEXT, BINARY, CLOSE, PONG = 1, 2, 8, 10
-SUITE = {"ping_interval_ms": 300, "ping_timeout_ms": 200}
+SUITE: Any = {"ping_interval_ms": 300, "ping_timeout_ms": 200}
 """What the protocol's own test suite asks of a server."""
 
 
