@@ -136,17 +136,23 @@ class HypercornHandoff:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the application, and stop it when cancelled; that takes at most `Config.shutdown_timeout`."""
         lifespan = Lifespan(self._app, self._config, self._state)
+        alive = trio.CancelScope(shield=True)  # the application is told to stop; our own cancellation must not reach it
+
+        async def live(task_status: trio.TaskStatus[None]) -> None:
+            with alive:
+                await lifespan.handle_lifespan(task_status=task_status)
+
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope(shield=True) as shield:
-                await nursery.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
-            task_status.started()
             try:
+                await nursery.start(live)
+                await lifespan.wait_for_startup()
+                task_status.started()
                 await trio.sleep_forever()
             finally:
-                shield = trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.shutdown_timeout)
-                with shield:
+                alive.deadline = trio.current_time() + self._config.shutdown_timeout
+                with trio.CancelScope(shield=True, deadline=alive.deadline):
                     await lifespan.wait_for_shutdown()
+                alive.cancel()
 
     async def terminate(self) -> None:
         """The server is about to stop."""
