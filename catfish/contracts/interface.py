@@ -15,9 +15,12 @@ from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Page
 from catfish.rooms.room import LiveRoom
 
-Reply = Callable[[Any], None]
-"""Answers one request, once: with a value, or with a `Rejected`. When the client wanted no answer, values are dropped
-and refusals reported in the vocabulary's way."""
+Reply = Callable[..., None]
+"""Answers one request, once: with values (natively one), or with a `Rejected`. When the client wanted no answer, values
+are dropped and refusals reported in the vocabulary's way."""
+
+Origin = tuple[str, Any]
+"""A vocabulary's name, and a value for members who speak the same one; see `rooms.events.Event.origin`."""
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -27,6 +30,8 @@ class Entry(msgspec.Struct, kw_only=True):
     member: Member
     first: bool
     """The user was in the room on no other device and not within its grace period."""
+    returning: bool
+    """`first`, and the user was in the room before and told to be gone while others stayed."""
     revision: int
     """The newest durable change that `room` shows."""
     live: LiveRoom
@@ -88,11 +93,18 @@ class Participant(Protocol):
         ...
 
     async def join(
-        self, *, room: str | None = None, code: str | None = None, create: bool = True, grace_s: float | None = None
+        self,
+        *,
+        room: str | None = None,
+        code: str | None = None,
+        create: bool = True,
+        grace_s: float | None = None,
+        origin: Origin | None = None,
     ) -> Entry:
         """Enter a room by its id or its code. `create` makes an open room of that id when there is none.
 
         `grace_s` is how long the user may be gone unnoticed when the connection is lost; None means the setting.
+        `origin` goes with what the others hear of this coming and, later, going.
         What happens in the room reaches the session only after the handler is done and its reply is out.
         """
         ...
@@ -101,7 +113,9 @@ class Participant(Protocol):
         """Leave a room. The others hear of it, unless the user is there on another device."""
         ...
 
-    async def match(self, interests: Sequence[str] = (), *, grace_s: float | None = None) -> Pairing:
+    async def match(
+        self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
+    ) -> Pairing:
         """Meet a stranger, or wait for one. Rejected `already_in_room` while in a matched room with someone."""
         ...
 
@@ -125,7 +139,7 @@ class Participant(Protocol):
         client_id: str | None = None,
         reply_to: int | None = None,
         data: Any = None,
-        origin: Any = None,
+        origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
         """Store a message and tell the room; `done` is called once it is committed, after the room was told."""
@@ -144,7 +158,7 @@ class Participant(Protocol):
         """Tell every session of one member. Rejected: no_such_member."""
         ...
 
-    def toggle(self, room: str, device: Device, on: bool, *, origin: Any = None) -> None:
+    def toggle(self, room: str, device: Device, on: bool, *, origin: Origin | None = None) -> None:
         """Switch one's camera, microphone or screen on or off, and tell the others."""
         ...
 
@@ -155,10 +169,35 @@ coroutine that does it, to be run in order."""
 
 
 class Vocabulary(Protocol):
-    """A family of clients: the names and shapes of its events."""
+    """A family of Socket.IO clients: the names and shapes of its events.
+
+    A socket speaks the vocabulary that claims the first event it sends. From then on every event of it is handled by
+    that vocabulary alone; one that it does not know is ignored and counted.
+    """
 
     name: str
 
-    def render(self, event: Event) -> tuple[str, tuple[Any, ...]] | None:
+    def claims(self, event: str, args: Sequence[Any]) -> bool:
+        """Whether a socket whose first event this is speaks the vocabulary. Never raises, whatever `args` hold."""
+        ...
+
+    def handle(self, who: Participant, event: str, args: Sequence[Any], reply: Reply | None) -> Handled:
+        """Do what an event asks for. `args` are what came with it, `bytes` for binary attachments; `reply` is None when
+        the client gave no acknowledgement function.
+
+        Raises `Unknown` for an event that is not the vocabulary's, and `Rejected` (here or in the coroutine) for what
+        is refused, which `refuse` then tells.
+        """
+        ...
+
+    def refuse(self, who: Participant, event: str, refusal: Rejected, reply: Reply | None) -> None:
+        """Tell of a refusal in the vocabulary's way, or not at all; it is counted in any case."""
+        ...
+
+    def render(self, event: Event, room: LiveRoom) -> tuple[str, tuple[Any, ...]] | None:
         """What members who speak this vocabulary hear of an event: its name and its arguments, or None."""
         ...
+
+
+class Unknown(Exception):
+    """The vocabulary has no such event."""

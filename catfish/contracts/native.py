@@ -16,7 +16,7 @@ from catfish.contracts.interface import Handled, Participant, Reply
 from catfish.errors import Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import Delete, Edit, MarkRead, React
-from catfish.rooms.events import Custom, Device, Event, MediaStarted, MessageSent, Said, Signal, Typing
+from catfish.rooms.events import Announced, Custom, Device, Event, MediaStarted, MessageSent, Said, Signal, Typing
 from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import bad_request
 from catfish.wire.native import check_data
@@ -396,8 +396,10 @@ class Draining(Answer, kw_only=True):
     reconnect_after_ms: int
 
 
-def render(event: Event) -> tuple[str, Any]:
-    """An event's native name and data."""
+def render(event: Event) -> tuple[str, Any] | None:
+    """An event's native name and data; None for what other vocabularies tell each other."""
+    if isinstance(event, Announced):
+        return None
     if isinstance(event, MessageSent):
         return event.name, event.message
     if isinstance(event, Said):

@@ -64,6 +64,8 @@ class Joined(msgspec.Struct, kw_only=True):
     member: Member
     first: bool
     """No other device or instance had the user in the room: the others are to be told."""
+    returning: bool = False
+    """`first`, and the user was in the room before and told to be gone while others stayed."""
     members: list[Member] | None
     """All members in the order in which they entered, when asked for."""
 

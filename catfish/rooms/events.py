@@ -15,13 +15,13 @@ Device = Literal["camera", "mic", "screen"]
 class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """Base: `name` is the event's native name; `room` is the room's id.
 
-    `origin` is what the sender's vocabulary hands to members who speak the same one, so that they get a value as it
-    came; every other vocabulary ignores it.
+    `origin` is a pair of a vocabulary's name and what the sender's hands to members who speak the same one, so that
+    they get a value as it came; every other vocabulary ignores it.
     """
 
     name: ClassVar[str]
     room: str
-    origin: Any = None
+    origin: tuple[str, Any] | None = None
 
 
 class DurableEvent(Event, kw_only=True):
@@ -32,6 +32,15 @@ class DurableEvent(Event, kw_only=True):
 
 class MemberJoined(Event, kw_only=True):
     name: ClassVar[str] = "room:joined"
+    member: Member
+    returning: bool = False
+    """It was in the room before, was told to be gone, and others have been there all the time."""
+
+
+class Announced(Event, kw_only=True):
+    """A member says once more that it is there. Only vocabularies whose clients expect that tell it."""
+
+    name: ClassVar[str] = "room:announced"
     member: Member
 
 

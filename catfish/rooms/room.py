@@ -29,7 +29,7 @@ EARLY_MAX = 10_000
 class Audience(Protocol):
     """A form in which events leave: a vocabulary, a codec and a transport's framing."""
 
-    def encode(self, event: Event) -> Any:
+    def encode(self, event: Event, room: LiveRoom, /) -> Any:
         """The form that `Listener.push` takes, the same object each time for the same event; None: not for them."""
         ...
 
@@ -196,7 +196,7 @@ class LiveRoom:
         for event in arrival.kept:
             if isinstance(event, DurableEvent) and event.revision <= arrival.revision:
                 continue
-            outgoing = audience.encode(event)
+            outgoing = audience.encode(event, self)
             if outgoing is not None:
                 listener.push(outgoing)
         self.audiences.setdefault(audience, {})[listener] = None
@@ -230,7 +230,7 @@ class LiveRoom:
     def deliver(self, event: Event, skip: Listener | None = None) -> None:
         """Tell everyone who listens, but for `skip`."""
         for audience, listeners in self.audiences.items():
-            outgoing = audience.encode(event)
+            outgoing = audience.encode(event, self)
             if outgoing is None:
                 continue
             if skip is None:
@@ -255,7 +255,7 @@ class LiveRoom:
             if arrival is not None:
                 arrival.kept.append(event)
                 continue
-            outgoing = listener.audience.encode(event)
+            outgoing = listener.audience.encode(event, self)
             if outgoing is not None:
                 listener.push(outgoing)
 

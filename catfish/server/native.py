@@ -14,6 +14,7 @@ from catfish.errors import Close, PeerError, Rejected
 from catfish.net.connection import Connection
 from catfish.net.outgoing import Outgoing
 from catfish.rooms.events import Event
+from catfish.rooms.room import LiveRoom
 from catfish.server.inbox import Inbox, Work
 from catfish.server.instance import Instance
 from catfish.server.origins import check_origin
@@ -35,11 +36,13 @@ class NativeEncoder:
         self._event: Event | None = None
         self._outgoing: Outgoing | None = None
 
-    def encode(self, event: Event) -> Outgoing:
-        if event is not self._event or self._outgoing is None:
-            name, data = native.render(event)
-            payload = self._codec.encode_event(name, data)
-            self._outgoing = Outgoing(payload, self._codec.opcode, self._deflate_bytes_min)
+    def encode(self, event: Event) -> Outgoing | None:
+        if event is not self._event:
+            rendered = native.render(event)
+            self._outgoing = None
+            if rendered is not None:
+                payload = self._codec.encode_event(*rendered)
+                self._outgoing = Outgoing(payload, self._codec.opcode, self._deflate_bytes_min)
             self._event = event
         return self._outgoing
 
@@ -53,8 +56,9 @@ class NativeAudience:
         self._encode = encoder.encode
         self._compresses = compresses
 
-    def encode(self, event: Event) -> bytes:
-        return self._encode(event).frame(self._compresses)
+    def encode(self, event: Event, room: LiveRoom, /) -> bytes | None:
+        outgoing = self._encode(event)
+        return None if outgoing is None else outgoing.frame(self._compresses)
 
 
 class NativeEndpoint:

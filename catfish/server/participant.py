@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from catfish.contracts.interface import Entry, Pairing
+from catfish.contracts.interface import Entry, Origin, Pairing
 from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_code, draw_id, normalise_code
@@ -59,11 +59,12 @@ CODE_TRIES = 8
 class Attendance:
     """A room that the session is in."""
 
-    __slots__ = ("grace_s", "live")
+    __slots__ = ("grace_s", "live", "origin")
 
-    def __init__(self, live: LiveRoom, grace_s: float) -> None:
+    def __init__(self, live: LiveRoom, grace_s: float, origin: Origin | None) -> None:
         self.live = live
         self.grace_s = grace_s
+        self.origin = origin
 
 
 class Participant:
@@ -189,7 +190,13 @@ class Participant:
         return record.number, record.room
 
     async def join(
-        self, *, room: str | None = None, code: str | None = None, create: bool = True, grace_s: float | None = None
+        self,
+        *,
+        room: str | None = None,
+        code: str | None = None,
+        create: bool = True,
+        grace_s: float | None = None,
+        origin: Origin | None = None,
     ) -> Entry:
         if (room is None) == (code is None):
             raise bad_request("room", "either room or code is needed, and not both")
@@ -217,11 +224,19 @@ class Participant:
             first = answer.first or (known is not None and self.user not in live.members)
             live.enter(answer.member)
             if first:
-                supervisor.tell(live, MemberJoined(room=live.id, member=answer.member))
-            self._attend(live, answer.record.revision, grace_s)
+                event = MemberJoined(room=live.id, member=answer.member, returning=answer.returning, origin=origin)
+                supervisor.tell(live, event)
+            self._attend(live, answer.record.revision, grace_s, origin)
             view = answer.record.room
             view.members_count = len(live.members)
-            return Entry(room=view, member=answer.member, first=first, revision=answer.record.revision, live=live)
+            return Entry(
+                room=view,
+                member=answer.member,
+                first=first,
+                returning=answer.returning,
+                revision=answer.record.revision,
+                live=live,
+            )
 
         with supervisor.pinned(hosted):
             entry = await self._instance.journal.perform(command, joined)
@@ -229,7 +244,9 @@ class Participant:
             await self._read(supervisor.fill(entry.live))
         return entry
 
-    async def match(self, interests: Sequence[str] = (), *, grace_s: float | None = None) -> Pairing:
+    async def match(
+        self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
+    ) -> Pairing:
         for attendance in self._rooms.values():
             if attendance.live.is_full_pair:
                 raise Rejected("already_in_room", "the session is with a stranger already; room:next looks for another")
@@ -250,8 +267,8 @@ class Participant:
                 live.enter(peer)
             live.enter(member)
             if peer is not None:
-                supervisor.tell(live, MemberJoined(room=live.id, member=member))
-            self._attend(live, answer.record.revision, grace_s)
+                supervisor.tell(live, MemberJoined(room=live.id, member=member, origin=origin))
+            self._attend(live, answer.record.revision, grace_s, origin)
             if peer is not None:
                 supervisor.tell(live, RoomReady(room=live.id))
             view = answer.record.room
@@ -264,23 +281,23 @@ class Participant:
         attendance = self._rooms.pop(room, None)
         if attendance is None:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
-        await self._instance.supervisor.leave(attendance.live, self)
+        await self._instance.supervisor.leave(attendance.live, self, attendance.origin)
 
     def _check_rooms(self) -> None:
         rooms_max = self.policy.settings.rooms_per_session_max
         if len(self._rooms) >= rooms_max:
             raise Rejected("too_many_rooms", f"a session may be in {rooms_max} rooms")
 
-    def _attend(self, live: LiveRoom, revision: int, grace_s: float | None) -> None:
+    def _attend(self, live: LiveRoom, revision: int, grace_s: float | None, origin: Origin | None) -> None:
         supervisor = self._instance.supervisor
         grace_s = self.policy.settings.grace_s if grace_s is None else grace_s
         supervisor.returned(live, self.user)
         live.attach(self, revision)
         if self.ended:
             # The connection went away while the store was at it.
-            supervisor.lose(live, self, grace_s)
+            supervisor.lose(live, self, grace_s, origin)
         else:
-            self._rooms[live.id] = Attendance(live, grace_s)
+            self._rooms[live.id] = Attendance(live, grace_s, origin)
 
     def settle(self) -> None:
         """A request is answered: what happened in rooms that it entered follows now."""
@@ -293,7 +310,7 @@ class Participant:
         self.ended = True
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
-            self._instance.supervisor.lose(attendance.live, self, attendance.grace_s)
+            self._instance.supervisor.lose(attendance.live, self, attendance.grace_s, attendance.origin)
 
     # Reading
 
@@ -325,7 +342,7 @@ class Participant:
         client_id: str | None = None,
         reply_to: int | None = None,
         data: Any = None,
-        origin: Any = None,
+        origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
         if client_id is None:
@@ -380,7 +397,7 @@ class Participant:
         live.member(user)
         self._instance.supervisor.tell_one(live, user, event)
 
-    def toggle(self, room: str, device: Device, on: bool, *, origin: Any = None) -> None:
+    def toggle(self, room: str, device: Device, on: bool, *, origin: Origin | None = None) -> None:
         live = self.live(room)
         live.toggle(self.user, device, on)
         self.say(room, MediaToggled(room=room, user=self.user, device=device, on=on, origin=origin))

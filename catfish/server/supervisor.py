@@ -1,15 +1,16 @@
 """The rooms that this instance has in memory, and what happens in them without anybody asking.
 
-Theory of operation. A room is hosted from the first join here until it had no listeners for `room_idle_s`. All rooms share
-one heap of timers and two tasks: one fills gaps and drops idle rooms, one renews the instance's lease and takes over the
-members of instances that died.
+Theory of operation. A room is hosted from the first join here until it had no listeners for `room_idle_s`. All rooms
+share one heap of timers and two tasks: one fills gaps and drops idle rooms, one renews the instance's lease and takes
+over the members of instances that died.
 
-A member whose last connection here is lost is *absent*: the store is told that it is away, and a timer runs for the grace
-period. If the user comes back (on any device here) the timer is cancelled; else the store removes the member, unless its row
-says that it is back, and the room is told. The store may be away meanwhile: both steps are repeated until they are stored.
+A member whose last connection here is lost is *absent*: the store is told that it is away, and a timer runs for the
+grace period. If the user comes back (on any device here) the timer is cancelled; else the store removes the member,
+unless its row says that it is back, and the room is told. The store may be away meanwhile: both steps are repeated
+until they are stored.
 
-A fault while telling one room (a bug in some encoding, say) ends that room's listeners here with 1011 and drops the room
-from memory. They come back and resume from the store; other rooms notice nothing.
+A fault while telling one room (a bug in some encoding, say) ends that room's listeners here with 1011 and drops the
+room from memory. They come back and resume from the store; other rooms notice nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import attrs
 import trio
 
 from catfish.config import Settings
+from catfish.contracts.interface import Origin
 from catfish.errors import Rejected
 from catfish.net.timers import Timer, Timers
 from catfish.rooms.clock import now_ms
@@ -47,10 +49,11 @@ TAKE_OVER_MAX = 1_000
 class _Absence:
     """A member of this instance without a connection."""
 
-    __slots__ = ("stored", "timer")
+    __slots__ = ("origin", "stored", "timer")
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, origin: Origin | None) -> None:
         self.timer = timer
+        self.origin = origin
         self.stored = False
 
 
@@ -179,7 +182,7 @@ class RoomSupervisor:
         if absence is not None:
             absence.timer.cancel()
 
-    async def leave(self, live: LiveRoom, listener: Listener) -> None:
+    async def leave(self, live: LiveRoom, listener: Listener, origin: Origin | None) -> None:
         """The session leaves of its own will. When the store does not take it, the leaving is stored later."""
         if not self._detach(live, listener):
             return
@@ -187,17 +190,17 @@ class RoomSupervisor:
         command = Leave(number=live.number, user=user, instance=self.instance)
         with self.pinned(live):
             try:
-                await self.journal.perform(command, lambda left: self._left(live.number, user, left, "left"))
+                await self.journal.perform(command, lambda left: self._left(live.number, user, left, "left", origin))
             except Rejected as refusal:
                 extra = {"user": user, "room": live.id, "code": refusal.code}
                 log.info("a leaving is stored later", extra=extra)
-                self.absent(live.number, user, 0.0, now_ms())
+                self.absent(live.number, user, 0.0, now_ms(), origin)
 
-    def lose(self, live: LiveRoom, listener: Listener, grace_s: float) -> None:
+    def lose(self, live: LiveRoom, listener: Listener, grace_s: float, origin: Origin | None) -> None:
         """The session's connection is gone."""
         if self._detach(live, listener) and listener.user in live.members:
             live.members[listener.user].member.away = True
-            self.absent(live.number, listener.user, grace_s, now_ms())
+            self.absent(live.number, listener.user, grace_s, now_ms(), origin)
 
     def _detach(self, live: LiveRoom, listener: Listener) -> bool:
         last_here = live.detach(listener)
@@ -205,13 +208,13 @@ class RoomSupervisor:
             live.idle_since = trio.current_time()
         return last_here
 
-    def absent(self, number: int, user: str, grace_s: float, away_since: int) -> None:
+    def absent(self, number: int, user: str, grace_s: float, away_since: int, origin: Origin | None = None) -> None:
         """Start the grace period of a member that has no connection on this instance."""
         key = (number, user)
         former = self._absent.get(key)
         if former is not None:
             former.timer.cancel()
-        absence = _Absence(self._timers.call_later(grace_s, lambda: self._grace_ended(key)))
+        absence = _Absence(self._timers.call_later(grace_s, lambda: self._grace_ended(key)), origin)
         self._absent[key] = absence
         self._store_away(key, absence, away_since)
 
@@ -255,7 +258,7 @@ class RoomSupervisor:
                 again()
                 return
             del self._absent[key]
-            self._left(number, user, answer, "gone")
+            self._left(number, user, answer, "gone", absence.origin)
 
         command = Leave(number=number, user=user, instance=self.instance, only_if_away=True)
         try:
@@ -263,10 +266,10 @@ class RoomSupervisor:
         except Rejected:
             again()
 
-    def _left(self, number: int, user: str, left: Left, reason: LeaveReason) -> None:
+    def _left(self, number: int, user: str, left: Left, reason: LeaveReason, origin: Origin | None) -> None:
         live = self._rooms.get(number)
         if live is not None and left.last and live.exit(user):
-            self.tell(live, MemberLeft(room=live.id, user=user, reason=reason))
+            self.tell(live, MemberLeft(room=live.id, user=user, reason=reason, origin=origin))
 
     # Gaps
 

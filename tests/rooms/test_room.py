@@ -19,7 +19,7 @@ class RecordingAudience:
     def __init__(self) -> None:
         self.encoded: list[Event] = []
 
-    def encode(self, event: Event) -> bytes | None:
+    def encode(self, event: Event, room: LiveRoom, /) -> bytes | None:
         self.encoded.append(event)
         return None if isinstance(event, MediaStarted) else f"{id(self)}:{len(self.encoded)}".encode()
 

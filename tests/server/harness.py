@@ -1,9 +1,9 @@
 """A server without sockets: an instance on a store in memory, and clients that speak the native protocol to it.
 
-    server = await start_server(nursery)
-    ann = server.connect()
-    await ann.ask("room:join", {"room": "lobby"})
-    assert ann.heard("room:joined") == [...]
+server = await start_server(nursery)
+ann = server.connect()
+await ann.ask("room:join", {"room": "lobby"})
+assert ann.heard("room:joined") == [...]
 """
 
 from __future__ import annotations

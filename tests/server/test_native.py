@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from catfish import __version__
 from catfish.contracts import native
 from catfish.errors import ERROR_CODES, UNSUPPORTED_DATA, Rejected
+from catfish.rooms.events import Event
 from catfish.wire.native import Refusal
 from tests.server.harness import Server, start_server
 
@@ -180,7 +181,9 @@ async def test_only_the_author_changes_a_message(server: Server) -> None:
     assert (await bob.ask("chat:edit", {"room": "lobby", "seq": 1, "content": "x"})).code == "not_your_message"
     assert (await bob.ask("chat:delete", {"room": "lobby", "seq": 1})).code == "not_your_message"
     assert (await ann.ask("chat:edit", {"room": "lobby", "seq": 9, "content": "x"})).code == "no_such_message"
-    assert (await ann.ask("chat:react", {"room": "lobby", "seq": 9, "emoji": "x", "on": True})).code == "no_such_message"
+    assert (
+        await ann.ask("chat:react", {"room": "lobby", "seq": 9, "emoji": "x", "on": True})
+    ).code == "no_such_message"
 
 
 async def test_read_positions_move_forward_and_are_told_when_they_do(server: Server) -> None:
@@ -299,7 +302,7 @@ async def test_a_history_that_cannot_be_read_is_refused_as_retryable_and_joining
     await wait_all_tasks_blocked()
     server.store.release()
     history = server.store.history
-    server.store.history = _unavailable  # type: ignore[method-assign]
+    server.store.history = _unavailable  # type: ignore[method-assign, assignment]
     await wait_all_tasks_blocked()
     bob.read()
     refusal = bob.replies[join]
@@ -432,16 +435,21 @@ async def test_next_leaves_and_the_one_who_stays_waits_again(server: Server) -> 
     assert (again["matched"], again["peer"]["user"], again["room"]["id"]) == (True, "ann", first["room"]["id"])
 
 
-async def test_matching_prefers_common_interests(server: Server) -> None:
-    users = []
-    for name, interests in (("ann", ["chess"]), ("bob", ["Fish", "jazz"]), ("cleo", ["jazz", "fish"])):
+async def test_somebody_who_waits_is_better_than_nobody(server: Server) -> None:
+    answers = []
+    server.store.hold()  # so that two wait before somebody comes
+    for name, interests in (("ann", ["chess"]), ("bob", ["Fish", "jazz"]), ("cleo", ["jazz ", "chess", "fish"])):
         client = server.connect()
         await client.ask("hello", {"user": name})
-        users.append((client, interests))
-    # Nobody has anything in common with ann, but somebody who waits is better than nobody.
-    for client, interests in users[:2]:
-        answer = await client.ask("room:match", {"interests": interests})
-    assert answer["peer"]["user"] == "ann"
+        client.request("room:match", {"interests": interests})
+        answers.append(client)
+    server.store.release()
+    await wait_all_tasks_blocked()
+    for client in answers:
+        client.read()
+    ann, bob, cleo = (client.replies[2] for client in answers)
+    # Somebody who waits is better than nobody, so bob got ann although they have nothing in common.
+    assert (ann["matched"], bob["peer"]["user"], cleo["matched"]) == (False, "ann", False)
 
 
 async def test_a_token_is_required_where_the_settings_say_so(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
@@ -474,9 +482,14 @@ async def test_a_broadcast_is_encoded_once_for_each_codec_and_the_bytes_are_shar
         await client.ask("room:join", {"room": "lobby"})
     for client in clients:
         client.connection.frames.clear()
-    rendered = []
+    rendered: list[Event] = []
     render = native.render
-    monkeypatch.setattr(native, "render", lambda event: rendered.append(event) or render(event))
+
+    def counting_render(event: Event) -> tuple[str, object] | None:
+        rendered.append(event)
+        return render(event)
+
+    monkeypatch.setattr(native, "render", counting_render)
     clients[0].send("room:emit", {"room": "lobby", "event": "e", "data": 1})
     assert len(rendered) == 2
     for group in (clients[1:10], clients[10:]):

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from catfish.contracts import native
 from catfish.errors import INTERNAL_ERROR
 from tests.doubles.memory_store import MemoryStore
 from tests.server.harness import Client, Server, start_server
@@ -14,7 +15,7 @@ GONE = {"room": "lobby", "user": "bob", "reason": "gone"}
 
 
 @pytest.fixture
-async def server(nursery: trio.Nursery, autojump_clock: MockClock) -> Server:
+async def server(nursery: trio.Nursery) -> Server:
     return await start_server(nursery)
 
 
@@ -25,7 +26,9 @@ async def rejoin(server: Server, user: str, room: str = "lobby") -> Client:
     return client
 
 
-async def test_a_member_who_returns_within_the_grace_period_was_never_away_for_the_others(server: Server) -> None:
+async def test_a_member_who_returns_within_the_grace_period_was_never_away_for_the_others(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     await bob.vanish()
     await trio.sleep(9)
@@ -38,7 +41,9 @@ async def test_a_member_who_returns_within_the_grace_period_was_never_away_for_t
     assert [member["away"] for member in members] == [False, False]
 
 
-async def test_a_member_who_does_not_return_is_gone_once_when_the_grace_period_ends(server: Server) -> None:
+async def test_a_member_who_does_not_return_is_gone_once_when_the_grace_period_ends(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     await bob.vanish()
     await trio.sleep(9.5)
@@ -51,7 +56,7 @@ async def test_a_member_who_does_not_return_is_gone_once_when_the_grace_period_e
     assert ann.heard("room:left") == []
 
 
-async def test_leaving_is_told_at_once_and_only_once(server: Server) -> None:
+async def test_leaving_is_told_at_once_and_only_once(server: Server, autojump_clock: MockClock) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     await bob.ask("room:leave", {"room": "lobby"})
     await bob.vanish()
@@ -59,7 +64,9 @@ async def test_leaving_is_told_at_once_and_only_once(server: Server) -> None:
     assert ann.heard("room:left") == [{**GONE, "reason": "left"}]
 
 
-async def test_one_user_on_two_devices_is_one_member_until_both_are_gone(server: Server) -> None:
+async def test_one_user_on_two_devices_is_one_member_until_both_are_gone(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, phone = await server.join("lobby", "ann", "bob")
     laptop = await rejoin(server, "bob")
     assert ann.heard("room:joined") == []
@@ -70,7 +77,9 @@ async def test_one_user_on_two_devices_is_one_member_until_both_are_gone(server:
     assert ann.heard("room:left") == [{**GONE, "reason": "left"}]
 
 
-async def test_the_absence_is_stored_and_resolved_although_the_store_is_away_meanwhile(server: Server) -> None:
+async def test_the_absence_is_stored_and_resolved_although_the_store_is_away_meanwhile(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     server.store.away = True
     await bob.vanish()
@@ -81,7 +90,7 @@ async def test_the_absence_is_stored_and_resolved_although_the_store_is_away_mea
     assert ann.heard("room:left") == [GONE]
 
 
-async def test_who_returns_while_the_store_is_away_stays(server: Server) -> None:
+async def test_who_returns_while_the_store_is_away_stays(server: Server, autojump_clock: MockClock) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     server.store.away = True
     await bob.vanish()
@@ -96,7 +105,9 @@ async def test_who_returns_while_the_store_is_away_stays(server: Server) -> None
     assert len((await ann.ask("room:members", {"room": "lobby"}))["members"]) == 2
 
 
-async def test_a_connection_that_ends_while_its_join_is_being_stored_leaves_no_ghost(server: Server) -> None:
+async def test_a_connection_that_ends_while_its_join_is_being_stored_leaves_no_ghost(
+    server: Server, autojump_clock: MockClock
+) -> None:
     [ann] = await server.join("lobby", "ann")
     server.store.hold()
     bob = server.connect()
@@ -127,7 +138,7 @@ async def test_the_members_of_an_instance_that_died_are_announced_as_gone_by_ano
     members = (await ann.ask("room:members", {"room": "lobby"}))["members"]
     assert [member["user"] for member in members] == ["bob", "cleo", "ann"]
     await rejoin(survivor, "cleo")
-    await trio.sleep(15 + 10 + 10)
+    await trio.sleep(60)
     assert ann.heard("room:left") == [GONE]
     assert ann.heard("room:joined") == []
     await trio.sleep(120)
@@ -145,11 +156,13 @@ async def test_an_instance_that_stops_hands_its_members_over_at_once(
         stopping.cancel_scope.cancel()
     second = await start_server(nursery, store)
     ann = await rejoin(second, "ann")
-    await trio.sleep(16)
+    await trio.sleep(30)
     assert ann.heard("room:left") == [GONE]
 
 
-async def test_an_empty_room_leaves_memory_and_comes_back_from_the_store(server: Server) -> None:
+async def test_an_empty_room_leaves_memory_and_comes_back_from_the_store(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     await ann.ask("chat:send", {"room": "lobby", "content": "kept"})
     for client in (ann, bob):
@@ -161,7 +174,9 @@ async def test_an_empty_room_leaves_memory_and_comes_back_from_the_store(server:
     assert server.instance.supervisor.statistics().rooms == 1
 
 
-async def test_a_storm_of_connects_and_disconnects_leaves_nothing_behind(server: Server) -> None:
+async def test_a_storm_of_connects_and_disconnects_leaves_nothing_behind(
+    server: Server, autojump_clock: MockClock
+) -> None:
     for _ in range(20):
         clients = await server.join("lobby", *(f"user{index}" for index in range(10)))
         for client in clients:
@@ -174,15 +189,16 @@ async def test_a_storm_of_connects_and_disconnects_leaves_nothing_behind(server:
 
 
 async def test_a_fault_in_one_room_ends_its_members_here_and_no_others(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     [cleo] = await server.join("elsewhere", "cleo")
-    live = server.instance.supervisor.find("lobby")
-    assert live is not None
-    live.audiences = None  # type: ignore[assignment]  # what a bug might do
-    live.listeners = lambda: [ann.session.participant, bob.session.participant]  # type: ignore[method-assign]
-    ann.send("chat:typing", {"room": "lobby", "on": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "render", _bug)
+        ann.send("chat:typing", {"room": "lobby", "on": True})
     assert "room failed" in caplog.text
     assert ann.connection.close_called == bob.connection.close_called == INTERNAL_ERROR
     assert cleo.connection.close_called is None
@@ -192,7 +208,7 @@ async def test_a_fault_in_one_room_ends_its_members_here_and_no_others(
 
 
 async def test_a_handler_that_raises_ends_its_connection_alone(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     monkeypatch.setattr(type(ann.session.participant), "say", _bug)
@@ -209,7 +225,9 @@ def _bug(*_: object, **__: object) -> None:
     raise ZeroDivisionError("a bug")
 
 
-async def test_changes_that_nobody_heard_of_are_found_after_an_outage(server: Server) -> None:
+async def test_changes_that_nobody_heard_of_are_found_after_an_outage(
+    server: Server, autojump_clock: MockClock
+) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     server.store.fail_next(1, applied=True)
     ann.request("chat:send", {"room": "lobby", "content": "unconfirmed"})
@@ -226,7 +244,7 @@ async def test_changes_that_nobody_heard_of_are_found_after_an_outage(server: Se
         assert [(m["seq"], m["content"]) for m in client.heard("chat:message")] == [(1, "unconfirmed"), (2, "next")]
 
 
-async def test_draining_tells_everyone_when_to_come_back(server: Server) -> None:
+async def test_draining_tells_everyone_when_to_come_back(server: Server, autojump_clock: MockClock) -> None:
     clients = await server.join("lobby", *(f"u{index}" for index in range(50)))
     server.instance.announce_draining()
     hints = [client.heard("server:draining")[0]["reconnectAfterMs"] for client in clients]
