@@ -245,10 +245,11 @@ class Connection(ABC):
         if bugs is not None:
             log.error("a connection's task failed", exc_info=bugs, extra=self._log_fields())
             self.close(INTERNAL_ERROR)
-        while isinstance(peer_errors, BaseExceptionGroup):
-            peer_errors = peer_errors.exceptions[0]
-        if isinstance(peer_errors, PeerError):
-            self._fail(peer_errors.close)
+        first: BaseException | None = peer_errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if isinstance(first, PeerError):
+            self._fail(first.close)
 
     def _log_fields(self) -> dict[str, object]:
         return {"connection": self.id, "peer": self.peer, "path": self.head.path, "waiting_bytes": self.bytes_waiting}

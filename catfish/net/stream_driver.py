@@ -107,7 +107,7 @@ class StreamConnection(Connection):
         while True:
             while not self._wants_reading:
                 self._reader = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort_parking)
+                await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
             try:
                 data = await self._stream.receive_some(read_bytes)
             except BROKEN:
@@ -148,7 +148,7 @@ class StreamConnection(Connection):
                 return
             else:
                 self._writer = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort_parking)
+                await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
 
     async def _end_our_half(self) -> None:
         stream = self._stream
@@ -166,5 +166,10 @@ class StreamConnection(Connection):
             task, self._writer = self._writer, None
             trio.lowlevel.reschedule(task)
 
-    def _abort_parking(self, raise_cancel: object) -> trio.lowlevel.Abort:
+    def _abort_reader(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abort_writer(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._writer = None
         return trio.lowlevel.Abort.SUCCEEDED
