@@ -21,6 +21,8 @@ from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import bad_request
 from catfish.wire.native import check_data
 
+JSON_BYTES_PER_CHAR_MAX: Final = 6
+"""A control character becomes \\u001f; what is longer in UTF-8 is not escaped."""
 EMPTY: Final[dict[str, Any]] = {}
 
 
@@ -178,6 +180,13 @@ class SendSignal(Request, kw_only=True):
     data: Any
 
 
+def _check_data(who: Participant, data: Any) -> None:
+    bytes_max = who.policy.settings.data_bytes_max
+    # Encoding to measure is not worth it for a text that is within the limit however it is escaped.
+    if type(data) is not str or len(data) * JSON_BYTES_PER_CHAR_MAX > bytes_max:
+        check_data(data, bytes_max)
+
+
 async def hello(who: Participant, request: Hello, reply: Reply) -> None:
     await who.authenticate(request.token, request.user, request.name)
     settings = who.policy.settings
@@ -261,7 +270,7 @@ def room_members(who: Participant, request: InRoom, reply: Reply) -> None:
 def room_emit(who: Participant, request: Emit, reply: Reply) -> None:
     data = request.data
     if data is not None:
-        check_data(data, who.policy.settings.data_bytes_max)
+        _check_data(who, data)
     who.say(request.room, Custom(room=request.room, user=who.user, event=who.policy.event(request.event), data=data))
     reply(EMPTY)
 
@@ -270,7 +279,7 @@ def chat_send(who: Participant, request: Send, reply: Reply) -> None:
     live = who.live(request.room)
     policy = who.policy
     if request.data is not None:
-        check_data(request.data, policy.settings.data_bytes_max)
+        _check_data(who, request.data)
     if request.reply_to is not None:
         policy.seq("replyTo", request.reply_to)
         if request.reply_to > live.seq:
@@ -355,7 +364,7 @@ def media_started(who: Participant, request: InRoom, reply: Reply) -> None:
 
 
 def signal(who: Participant, request: SendSignal, reply: Reply) -> None:
-    check_data(request.data, who.policy.settings.data_bytes_max)
+    _check_data(who, request.data)
     who.say_to(request.room, request.to, Signal(room=request.room, user=who.user, data=request.data))
     reply(EMPTY)
 
@@ -398,11 +407,14 @@ class Draining(Answer, kw_only=True):
 
 def render(event: Event) -> tuple[str, Any] | None:
     """An event's native name and data; None for what other vocabularies tell each other."""
-    if isinstance(event, Announced):
-        return None
-    if isinstance(event, MessageSent):
+    kind = type(event)
+    if kind is MessageSent:
+        assert isinstance(event, MessageSent)
         return event.name, event.message
-    if isinstance(event, Said):
+    if kind is Announced:
+        return None
+    if kind is Said:
+        assert isinstance(event, Said)
         return event.name, Message(
             room=event.room,
             seq=0,

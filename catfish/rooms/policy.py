@@ -7,6 +7,7 @@ cannot change under one's feet: in the store's transaction (`rooms.commands.Join
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from catfish.config import Settings
@@ -45,6 +46,12 @@ def _label(field: str, text: str, chars_max: int) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)
+def _event(text: str) -> str:
+    """Names of events are few, and each comes with every message of its kind."""
+    return _label("event", text, EVENT_CHARS_MAX)
+
+
 class Policy:
     """The checks, with the limits of one server."""
 
@@ -66,7 +73,7 @@ class Policy:
         return _label("name", text.strip(), NAME_CHARS_MAX)
 
     def event(self, text: str) -> str:
-        return _label("event", text, EVENT_CHARS_MAX)
+        return _event(text)
 
     def client_id(self, text: str | None) -> str | None:
         return None if text is None else _label("clientId", text, CLIENT_ID_CHARS_MAX)

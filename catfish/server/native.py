@@ -14,15 +14,16 @@ from catfish.errors import Close, PeerError, Rejected
 from catfish.net.connection import Connection
 from catfish.net.outgoing import Outgoing
 from catfish.rooms.events import Event
-from catfish.rooms.room import LiveRoom
+from catfish.rooms.room import Audience, LiveRoom
 from catfish.server.inbox import Inbox, Work
 from catfish.server.instance import Instance
 from catfish.server.origins import check_origin
 from catfish.server.participant import Participant
 from catfish.wire.http import RequestHead
-from catfish.wire.native import SUBPROTOCOLS, TEXT, Codec, by_subprotocol
+from catfish.wire.native import BINARY, SUBPROTOCOLS, TEXT, Codec, by_subprotocol
 from catfish.wire.websocket.frames import build_binary, build_text
 
+BUILD: Final = {TEXT: build_text, BINARY: build_binary}
 UNTRUSTED: Final = frozenset(("hello", "ping"))
 """Events for which nobody needs a token."""
 
@@ -30,35 +31,49 @@ UNTRUSTED: Final = frozenset(("hello", "ping"))
 class NativeEncoder:
     """Encodes events in one codec; an event that goes to several audiences is encoded once."""
 
-    def __init__(self, codec: Codec, deflate_bytes_min: int) -> None:
-        self._codec = codec
-        self._deflate_bytes_min = deflate_bytes_min
-        self._event: Event | None = None
-        self._outgoing: Outgoing | None = None
+    __slots__ = ("_codec", "_event", "_payload")
 
-    def encode(self, event: Event) -> Outgoing | None:
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._event: Event | None = None
+        self._payload: bytes | None = None
+
+    def encode(self, event: Event) -> bytes | None:
+        """The envelope; None when natively there is no such event."""
         if event is not self._event:
             rendered = native.render(event)
-            self._outgoing = None
-            if rendered is not None:
-                payload = self._codec.encode_event(*rendered)
-                self._outgoing = Outgoing(payload, self._codec.opcode, self._deflate_bytes_min)
+            self._payload = None if rendered is None else self._codec.encode_event(*rendered)
             self._event = event
-        return self._outgoing
+        return self._payload
 
 
 class NativeAudience:
-    """Sessions of one codec which all negotiated compression, or all did not."""
+    """Sessions of one codec that are sent plain frames."""
 
-    __slots__ = ("_compresses", "_encode")
+    __slots__ = ("_build", "_encode")
 
-    def __init__(self, encoder: NativeEncoder, compresses: bool) -> None:
+    def __init__(self, encoder: NativeEncoder, opcode: int) -> None:
         self._encode = encoder.encode
-        self._compresses = compresses
+        self._build = BUILD[opcode]
 
     def encode(self, event: Event, room: LiveRoom, /) -> bytes | None:
-        outgoing = self._encode(event)
-        return None if outgoing is None else outgoing.frame(self._compresses)
+        payload = self._encode(event)
+        return None if payload is None else self._build(payload)
+
+
+class DeflatingAudience:
+    """Sessions of one codec that negotiated compression."""
+
+    __slots__ = ("_deflate_bytes_min", "_encode", "_opcode")
+
+    def __init__(self, encoder: NativeEncoder, opcode: int, deflate_bytes_min: int) -> None:
+        self._encode = encoder.encode
+        self._opcode = opcode
+        self._deflate_bytes_min = deflate_bytes_min
+
+    def encode(self, event: Event, room: LiveRoom, /) -> bytes | None:
+        payload = self._encode(event)
+        return None if payload is None else Outgoing(payload, self._opcode, self._deflate_bytes_min).frame(True)
 
 
 class NativeEndpoint:
@@ -71,16 +86,16 @@ class NativeEndpoint:
         settings = instance.settings
         self.instance = instance
         self.message_bytes_max = settings.message_bytes_max
-        self._audiences: dict[tuple[str, bool], NativeAudience] = {}
+        self._audiences: dict[tuple[str, bool], Audience] = {}
         self._handlers: dict[str, Handlers] = {}
         for name in SUBPROTOCOLS:
             codec = by_subprotocol(name)
-            encoder = NativeEncoder(codec, settings.deflate_bytes_min)
+            encoder = NativeEncoder(codec)
             self._handlers[name] = {
                 event: (codec.decoder(handler.request), handler.handle) for event, handler in native.HANDLERS.items()
             }
-            for compresses in (False, True):
-                self._audiences[name, compresses] = NativeAudience(encoder, compresses)
+            self._audiences[name, False] = NativeAudience(encoder, codec.opcode)
+            self._audiences[name, True] = DeflatingAudience(encoder, codec.opcode, settings.deflate_bytes_min)
 
     def check(self, head: RequestHead, peer: str) -> None:
         check_origin(head, self.instance.settings.origins)
@@ -111,12 +126,12 @@ class NativeSession:
     )
 
     def __init__(
-        self, instance: Instance, connection: Connection, codec: Codec, audience: NativeAudience, handlers: Handlers
+        self, instance: Instance, connection: Connection, codec: Codec, audience: Audience, handlers: Handlers
     ) -> None:
         self._instance = instance
         self._connection = connection
         self._codec = codec
-        self._build = build_text if codec.opcode == TEXT else build_binary
+        self._build = BUILD[codec.opcode]
         self._handlers = handlers
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
