@@ -183,14 +183,57 @@ Examples:
 """
 )
 @click.option("--status", is_flag=True, help="List the migrations and change nothing.")
-@click.option("--to", "target", type=click.IntRange(min=0), metavar="N", help="Stop after migration N.")
+@click.option("--to", "target", type=click.IntRange(min=1), metavar="N", help="Stop after migration N.")
 @settings_options("state_dir")
 def migrate(status: bool, target: int | None, config: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
     """Bring the database's schema up to date.
 
-    Each migration is applied once, in a transaction of its own; several servers may start this at the same time.
+    Each migration is applied once, in a transaction of its own; several servers may start this at the same time. The
+    private Postgres is started for it when no database is configured.
     """
-    raise NotImplementedError
+    from functools import partial
+
+    if status and target is not None:
+        raise click.UsageError("--status changes nothing, so it does not go with --to")
+    settings = load_settings(config, assignments, flags).settings
+    set_up_log(settings)
+    work = _print_status if status else partial(_apply, target)
+    run_to_end(partial(_with_database, settings, work))
+
+
+async def _with_database(settings: Settings, work: Callable[[str], None]) -> None:
+    """Run `work`, which blocks, with the URL of the database; the private one is stopped afterwards."""
+    import trio
+
+    from catfish.store.embedded import EmbeddedPostgres
+
+    if settings.database_url is not None:
+        await trio.to_thread.run_sync(work, settings.database_url)
+        return
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(EmbeddedPostgres(settings.state_directory).run)
+        await trio.to_thread.run_sync(work, url)
+        nursery.cancel_scope.cancel()
+
+
+def _print_status(url: str) -> None:
+    from catfish.store import migrations
+
+    status = migrations.status(url)
+    for migration in status.applied:
+        announce(f"{migration.title}  applied")
+    for migration in status.pending:
+        announce(f"{migration.title}  pending")
+
+
+def _apply(target: int | None, url: str) -> None:
+    from catfish.store import migrations
+
+    applied = migrations.migrate(url, target)
+    for migration in applied:
+        announce(f"{migration.title}  applied now")
+    if not applied:
+        announce("nothing to apply")
 
 
 @cli.command(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click.testing
 import pytest
@@ -77,7 +77,15 @@ def test_every_command_explains_itself(run: Callable[..., click.testing.Result],
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["serve", "--nothing"], ["chat"], ["migrate", "--to", "x"], ["migrate", "--to", "-1"]]
+    "arguments",
+    [
+        ["nothing"],
+        ["serve", "--nothing"],
+        ["chat"],
+        ["migrate", "--to", "x"],
+        ["migrate", "--to", "1", "--status"],
+        ["migrate", "--to", "0"],
+    ],
 )
 def test_a_wrong_command_is_exit_status_2(run: Callable[..., click.testing.Result], arguments: list[str]) -> None:
     result = run(*arguments)
@@ -180,6 +188,83 @@ def test_an_interrupted_command_ends_quietly(
     replace("catfish.app", serve=serve)
     result = run("serve")
     assert (result.exit_code, result.output) == (130, "")
+
+
+# migrate
+
+
+class Title(NamedTuple):
+    title: str
+
+
+class Status(NamedTuple):
+    applied: list[Title]
+    pending: list[Title]
+
+
+@pytest.fixture
+def migrations(replace: Callable[..., None]) -> list[object]:
+    """The calls of a double of `catfish.store.migrations`, with two migrations of which one is applied."""
+    calls: list[object] = []
+
+    def migrate(url: str, to: int | None) -> list[Title]:
+        calls.append((url, to))
+        if url.endswith("/away"):
+            raise StartError("the database cannot be reached")
+        return [] if to == 1 else [Title("0002 more")]
+
+    def status(url: str) -> Status:
+        calls.append(url)
+        return Status([Title("0001 rooms")], [Title("0002 more")])
+
+    replace("catfish.store.migrations", migrate=migrate, status=status)
+    return calls
+
+
+DATABASE = "postgresql://h/d"
+
+
+def test_migrate_applies_what_is_pending(run: Callable[..., click.testing.Result], migrations: list[object]) -> None:
+    assert run("migrate", CATFISH_DATABASE_URL=DATABASE).output == "0002 more  applied now\n"
+    assert run("migrate", "--to", "1", CATFISH_DATABASE_URL=DATABASE).output == "nothing to apply\n"
+    assert migrations == [(DATABASE, None), (DATABASE, 1)]
+
+
+def test_migrate_status_lists_and_changes_nothing(
+    run: Callable[..., click.testing.Result], migrations: list[object]
+) -> None:
+    result = run("migrate", "--status", CATFISH_DATABASE_URL=DATABASE)
+    assert (result.exit_code, result.output) == (0, "0001 rooms  applied\n0002 more  pending\n")
+    assert migrations == [DATABASE]
+
+
+def test_a_migration_that_fails_is_exit_status_1(
+    run: Callable[..., click.testing.Result], migrations: list[object]
+) -> None:
+    result = run("migrate", CATFISH_DATABASE_URL="postgresql://h/away")
+    assert (result.exit_code, result.output) == (1, "catfish: the database cannot be reached\n")
+
+
+def test_migrate_starts_the_private_postgres_when_no_database_is_configured(
+    run: Callable[..., click.testing.Result], replace: Callable[..., None], migrations: list[object]
+) -> None:
+    ran: list[object] = []
+
+    class EmbeddedPostgres:
+        def __init__(self, state_dir: Path) -> None:
+            ran.append(state_dir)
+
+        async def run(self, *, task_status: trio.TaskStatus[str]) -> None:
+            task_status.started("postgresql:///private")
+            try:
+                await trio.sleep_forever()
+            finally:
+                ran.append("stopped")
+
+    replace("catfish.store.embedded", EmbeddedPostgres=EmbeddedPostgres)
+    assert run("migrate", "--state-dir", "/x").exit_code == 0
+    assert ran == [Path("/x"), "stopped"]
+    assert migrations == [("postgresql:///private", None)]
 
 
 # chat
