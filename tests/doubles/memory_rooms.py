@@ -85,6 +85,7 @@ class StoredRoom:
         self.changes: list[DurableEvent] = []
         self.reads: dict[str, int] = {}
         self.strangers: dict[str, Stranger] = {}
+        self.departed: set[str] = set()
 
     def of_user(self, user: str) -> list[Presence]:
         return [presence for presence in self.presences.values() if presence.user == user]
@@ -286,9 +287,11 @@ class MemoryRooms:
             capacity = self._room_capacity_max if room.capacity is None else room.capacity
             if len(room.users()) >= capacity:
                 raise refusals.room_full(capacity)
+        returning = user in room.departed
+        room.departed.discard(user)
         member = self._enter(room, user, command.name, command.instance)
         members = self._members(room) if command.with_members else None
-        return Joined(record=room.record(), member=member, first=not known, members=members)
+        return Joined(record=room.record(), member=member, first=not known, returning=returning, members=members)
 
     def _enter(self, room: StoredRoom, user: str, name: str, instance: str) -> Member:
         known = room.of_user(user)
@@ -305,7 +308,7 @@ class MemoryRooms:
                 since=min((presence.since for presence in known), default=self._now()),
                 position=known[0].position if known else next(self._positions),
             )
-        return self._member(room, user)
+        return msgspec.structs.replace(self._member(room, user), away=False)
 
     def _leave(self, command: Leave) -> Left:
         room = self._rooms.get(command.number)
@@ -317,6 +320,10 @@ class MemoryRooms:
             return Left(last=not room.of_user(command.user), members_count=len(room.users()))
         del room.presences[key]
         last = not room.of_user(command.user)
+        if not room.presences:
+            room.departed.clear()
+        elif last:
+            room.departed.add(command.user)
         if last and room.kind is RoomKind.MATCHED:
             room.strangers.pop(command.user, None)
             for stranger in room.strangers.values():

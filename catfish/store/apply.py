@@ -1,0 +1,329 @@
+"""What the durable commands do to the rooms that were read: no SQL, one command after the other.
+
+A command answers, or answers its refusal; what it changed is noted in the state and written by `write`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from catfish.errors import Rejected
+from catfish.rooms.codes import normalise_code
+from catfish.rooms.commands import (
+    Answer,
+    Away,
+    Changed,
+    CloseRoom,
+    Command,
+    CreateRoom,
+    Delete,
+    Edit,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    MarkRead,
+    Match,
+    Matched,
+    React,
+    Read,
+    RoomRecord,
+    SendMessage,
+    Sent,
+)
+from catfish.rooms.model import Member, Message, RoomKind
+from catfish.store import refusals
+from catfish.store.rows import shown_client_id
+from catfish.store.state import Line, Presence, Rooms, RoomState, Stranger
+
+
+class Applier:
+    """Commands on the rooms of one transaction."""
+
+    def __init__(self, rooms: Rooms, room_capacity_max: int) -> None:
+        self._rooms = rooms
+        self._room_capacity_max = room_capacity_max
+        self.records: list[tuple[RoomRecord, RoomState]] = []
+        """Records of new matched rooms, whose numbers are not known yet."""
+        self._handlers: dict[type[Command], Callable[[Any], Answer | Rejected]] = {
+            SendMessage: self._send,
+            CreateRoom: self._create,
+            Join: self._join,
+            Leave: self._leave,
+            Away: self._mark_away,
+            Match: self._match,
+            Edit: self._edit,
+            Delete: self._delete,
+            React: self._react,
+            MarkRead: self._mark_read,
+            CloseRoom: self._close,
+        }
+
+    def apply(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
+        handlers = self._handlers
+        return [handlers[type(command)](command) for command in batch]
+
+    # Rooms and members
+
+    def _create(self, command: CreateRoom) -> RoomRecord | Rejected:
+        room = self._rooms.by_id.get(command.id)
+        if room is None:
+            return refusals.code_taken()
+        if room.created_by != command.user or room.kind is not command.kind:
+            return refusals.id_taken()
+        if room.closed:
+            return refusals.room_closed()
+        return room.record()
+
+    def _join(self, command: Join) -> Joined | Rejected:
+        if command.room is not None:
+            room = self._rooms.by_id.get(command.room)
+            if room is None:
+                return refusals.no_such_room(command.room)
+        else:
+            room = self._rooms.by_code.get(normalise_code(command.code or ""))
+            if room is None:
+                return refusals.no_such_code(command.code)
+        if room.closed:
+            return refusals.room_closed()
+        known = command.user in room.users
+        returning = False
+        if not known:
+            if room.kind is RoomKind.MATCHED:
+                return refusals.not_admitted_to_match()
+            if room.kind is RoomKind.PRIVATE and command.code is None and room.created_by != command.user:
+                return refusals.not_admitted_privately()
+            capacity = self._room_capacity_max if room.capacity is None else room.capacity
+            if room.users_count >= capacity:
+                return refusals.room_full(capacity)
+            room.users_count += 1
+            room.changed = True
+            returning = room.come_back(command.user)
+        member = self._enter(room, command.user, command.name, command.instance)
+        members = room.members() if command.with_members else None
+        return Joined(record=room.record(), member=member, first=not known, returning=returning, members=members)
+
+    def _enter(self, room: RoomState, user: str, name: str, instance: str) -> Member:
+        known = room.users.get(user, {})
+        for presence in known.values():
+            if presence.name != name:
+                presence.name = name
+                presence.changed = True
+        own = known.get(instance)
+        position = next(self._rooms.positions)
+        if own is not None:
+            own.changed |= own.away_since is not None
+            own.away_since = None
+            own.dead = False
+        else:
+            since = self._rooms.now
+            for presence in known.values():
+                since, position = min(since, presence.since), min(position, presence.position)
+            room.add(Presence(user, instance, name, since, position, None, stored=False))
+        return room.member(user)
+
+    def _leave(self, command: Leave) -> Left:
+        room = self._rooms.by_number.get(command.number)
+        if room is None:
+            return Left(last=True, members_count=0)
+        user = command.user
+        own = room.users.get(user, {}).get(command.instance)
+        if own is not None and not (command.only_if_away and own.away_since is None):
+            room.remove(own)
+            if user not in room.users:
+                self._left(room, user)
+        return Left(last=user not in room.users, members_count=room.count())
+
+    def _left(self, room: RoomState, user: str) -> None:
+        """Nothing of the user is left in the room."""
+        if room.kind is not RoomKind.MATCHED:
+            room.users_count -= 1
+            room.changed = True
+            room.depart(user)
+            return
+        if self._rooms.stranger_of.get(user) is room:
+            del self._rooms.stranger_of[user]
+        room.remove_stranger(user)
+        for stranger in room.strangers.values():
+            stranger.place = next(self._rooms.places)
+            stranger.changed = True
+        if not room.users and not room.closed:
+            self._shut(room)
+
+    def _mark_away(self, command: Away) -> None:
+        room = self._rooms.by_number.get(command.number)
+        own = None if room is None else room.users.get(command.user, {}).get(command.instance)
+        if own is not None and own.away_since != command.away_since:
+            own.away_since = command.away_since
+            own.changed = True
+
+    def _close(self, command: CloseRoom) -> bool | Rejected:
+        room = self._rooms.by_number.get(command.number)
+        if room is None:
+            return refusals.no_such_room(command.number)
+        if room.closed:
+            return False
+        self._shut(room)
+        return True
+
+    def _shut(self, room: RoomState) -> None:
+        room.closed = room.closing = room.changed = True
+        for user in list(room.strangers):
+            if self._rooms.stranger_of.get(user) is room:
+                del self._rooms.stranger_of[user]
+            room.remove_stranger(user)
+
+    # Matching
+
+    def _match(self, command: Match) -> Matched:
+        user = command.user
+        room = self._rooms.stranger_of.get(user)
+        if room is not None:
+            return self._matched(room, command)
+        room = self._choose(command)
+        if room is not None:
+            for stranger in room.strangers.values():
+                if not room.guarded:
+                    self._rooms.claims.append((room, stranger.user))
+                stranger.place = None
+                stranger.changed = True
+            place = None
+        else:
+            room = RoomState(
+                0, command.new_room, RoomKind.MATCHED, None, None, 2, user, self._rooms.now, False, 0, 0, 0
+            )
+            room.guarded = True
+            self._rooms.opened.append(room)
+            place = next(self._rooms.places)
+        room.strangers[user] = Stranger(user, frozenset(command.interests), place, stored=False)
+        self._rooms.stranger_of[user] = room
+        return self._matched(room, command)
+
+    def _choose(self, command: Match) -> RoomState | None:
+        """Where the one waits who has most in common with the user, and longest among those; None when nobody does."""
+        best: tuple[int, int] | None = None
+        chosen: RoomState | None = None
+        interests, avoid = frozenset(command.interests), frozenset(command.avoid)
+        for room in self._rooms.all():
+            for stranger in room.strangers.values():
+                if stranger.place is None or stranger.user in avoid or not room.present(stranger.user):
+                    continue
+                rank = -len(interests & stranger.interests), stranger.place
+                if best is None or rank < best:
+                    best, chosen = rank, room
+        return chosen
+
+    def _matched(self, room: RoomState, command: Match) -> Matched:
+        member = self._enter(room, command.user, command.name, command.instance)
+        others = [other for other in room.users if other != command.user]
+        record = room.record()
+        if not room.number:
+            self.records.append((record, room))
+        return Matched(record=record, member=member, peer=room.member(others[0]) if others else None)
+
+    # Messages
+
+    def _send(self, command: SendMessage) -> Sent | Rejected:
+        rooms, number, client_id = self._rooms, command.number, command.client_id
+        room = rooms.by_number.get(number)
+        if room is None:
+            return refusals.no_such_room(number)
+        key = None
+        if client_id is not None:
+            key = number, command.user, client_id
+            before = rooms.sent_before.get(key)
+            if before is not None:
+                return Sent(message=before[0], revision=before[1], repeated=True)
+        if room.closed:
+            return refusals.room_closed()
+        room.seq += 1
+        room.revision += 1
+        room.changed = True
+        message = Message(
+            room=room.id,
+            seq=room.seq,
+            id=0,
+            user=command.user,
+            name=command.name,
+            content=command.content,
+            client_id=shown_client_id(client_id),
+            reply_to=command.reply_to,
+            data=command.data,
+            created_at=command.created_at,
+        )
+        if key is not None:
+            rooms.sent_before[key] = message, room.revision
+        room.new[room.seq] = message
+        rooms.messages.append((room, message, room.revision, client_id))
+        return Sent(message=message, revision=room.revision, repeated=False)
+
+    def _line(self, number: int, seq: int) -> tuple[RoomState, Line] | Rejected:
+        room = self._rooms.by_number.get(number)
+        if room is not None:
+            line = room.lines.get(seq)
+            if line is None and seq in room.new:
+                line = room.lines[seq] = Line(room.new[seq].user, False)
+            if line is not None:
+                return room, line
+        return refusals.no_such_message(seq)
+
+    def _edit(self, command: Edit) -> Changed | Rejected:
+        found = self._line(command.number, command.seq)
+        if isinstance(found, Rejected):
+            return found
+        room, line = found
+        if line.deleted:
+            return refusals.no_such_message(command.seq)
+        if line.user != command.user:
+            return refusals.not_your_message()
+        line.content, line.edited_at, line.changed = command.content, command.at, True
+        return self._changed(room, command.seq, command.at, "edited", command.user)
+
+    def _delete(self, command: Delete) -> Changed | Rejected:
+        found = self._line(command.number, command.seq)
+        if isinstance(found, Rejected):
+            return found
+        room, line = found
+        if line.user != command.user:
+            return refusals.not_your_message()
+        if line.deleted:
+            return Changed(revision=0, unchanged=True)
+        line.content, line.deleted_at, line.deleted, line.changed = "", command.at, True, True
+        for key in [key for key in room.reactions if key[0] == command.seq]:
+            del room.reactions[key]
+        return self._changed(room, command.seq, command.at, "deleted", command.user)
+
+    def _react(self, command: React) -> Changed | Rejected:
+        found = self._line(command.number, command.seq)
+        if isinstance(found, Rejected):
+            return found
+        room, line = found
+        if line.deleted:
+            return refusals.no_such_message(command.seq)
+        key = command.seq, command.emoji, command.user
+        if (room.reactions.get(key) is not None) is command.on:
+            return Changed(revision=0, unchanged=True)
+        kind = "reacted" if command.on else "unreacted"
+        changed = self._changed(room, command.seq, command.at, kind, command.user, command.emoji)
+        room.reactions[key] = changed.revision if command.on else None
+        room.reacted.add(key)
+        return changed
+
+    def _changed(self, room: RoomState, seq: int, at: int, kind: str, user: str, emoji: str | None = None) -> Changed:
+        room.revision += 1
+        room.changed = True
+        self._rooms.changes.append((room, room.revision, seq, room.seq, at, kind, user, emoji))
+        return Changed(revision=room.revision, unchanged=False)
+
+    def _mark_read(self, command: MarkRead) -> Read | Rejected:
+        room = self._rooms.by_number.get(command.number)
+        if room is None:
+            return refusals.no_such_room(command.number)
+        before = room.reads.get(command.user, 0)
+        seq = min(command.seq, room.seq)
+        if seq <= before:
+            return Read(seq=before, moved=False)
+        room.reads[command.user] = seq
+        room.reads_moved.add(command.user)
+        return Read(seq=seq, moved=True)
