@@ -85,7 +85,6 @@ class Session:
         "_announced",
         "_buffer",
         "_deadline",
-        "_engine",
         "_noop_at",
         "_paused",
         "_pinged",
@@ -95,6 +94,7 @@ class Session:
         "_resumed",
         "_timer",
         "connection",
+        "engine",
         "head",
         "peer",
         "reason",
@@ -117,7 +117,7 @@ class Session:
         """Why it ended or is ending."""
         self.scope: trio.CancelScope | None = None
         """Around `EngineReceiver.run`, where that is not a WebSocket connection's own task."""
-        self._engine = engine
+        self.engine = engine
         self._buffer = Buffer(engine.settings.outbox_bytes_max) if connection is None else None
         self._poll: Poll | None = None
         self._post: trio.CancelScope | None = None
@@ -148,15 +148,15 @@ class Session:
 
     def send(self, message: str | bytes) -> None:
         """Send one message. Never blocks, raises or calls back; dropped when the session is ending."""
-        self.push(self._engine.packets(wire.build_message(message), TEXT if isinstance(message, str) else BINARY))
+        self.push(self.engine.packets(wire.build_message(message), TEXT if isinstance(message, str) else BINARY))
 
     def send_text(self, packet: bytes) -> None:
         """Send one text packet that already has its type in front; for what only this session gets."""
         connection = self.connection
-        if connection is not None and (not connection.compresses or len(packet) < self._engine.deflate_bytes_min):
+        if connection is not None and (not connection.compresses or len(packet) < self.engine.deflate_bytes_min):
             connection.send(build_text(packet))
         else:
-            self.push(self._engine.packets(packet))
+            self.push(self.engine.packets(packet))
 
     def push(self, packets: Packets) -> None:
         """Send packets that others may be sent as well.
@@ -189,8 +189,8 @@ class Session:
         if self.connection is not None:
             self.connection.close(close)  # tells when it has ended: `websocket_closed`
             return
-        self._timer = self._engine.timers.call_later(
-            self._engine.settings.close_timeout_s, lambda: self._finish(Reason.FORCED_CLOSE)
+        self._timer = self.engine.timers.call_later(
+            self.engine.settings.close_timeout_s, lambda: self._finish(Reason.FORCED_CLOSE)
         )
         if self._poll is not None:
             self._poll.answer()
@@ -282,7 +282,7 @@ class Session:
         if self._post is not None:
             self.fail(Reason.TRANSPORT_ERROR)
             raise EngineRefusal(wire.BAD_REQUEST)
-        settings = self._engine.settings
+        settings = self.engine.settings
         payload = wire.Payload(bytes_max=settings.max_payload_bytes, packets_max=settings.payload_packets_max)
         try:
             with trio.CancelScope() as self._post:  # cancelled when the session ends
@@ -349,15 +349,15 @@ class Session:
 
     def _beat(self) -> None:
         """The client gave a sign of life just now: when the next ping is due, and when its pong."""
-        engine = self._engine
+        engine = self.engine
         due = trio.current_time() + engine.ping_interval_s
         self._deadline = due + engine.ping_timeout_s
         self._timer = engine.timers.call_at(due, self._ping)
 
     def _ping(self) -> None:
         self._pinged = True
-        self._timer = self._engine.timers.call_at(self._deadline, self._silent)
-        self.push(self._engine.ping)
+        self._timer = self.engine.timers.call_at(self._deadline, self._silent)
+        self.push(self.engine.ping)
 
     def _silent(self) -> None:
         self.fail(Reason.PING_TIMEOUT)
@@ -370,7 +370,7 @@ class Session:
         """What a poll can be answered with at once."""
         if self._buffer is None:
             return None
-        entries = self._buffer.take(self._engine.settings.poll_packets_max)
+        entries = self._buffer.take(self.engine.settings.poll_packets_max)
         if self.state is State.DRAINING and not self._buffer:
             entries.append(wire.CLOSE_PACKET)
             self._finish(Reason.FORCED_CLOSE)
@@ -385,7 +385,7 @@ class Session:
             self._noop_at = now + NOOP_INTERVAL_S
             self._poll.answer()
         else:
-            self._engine.timers.call_at(self._noop_at, self._nudge)
+            self.engine.timers.call_at(self._noop_at, self._nudge)
 
     async def _collect(self, read: Callable[[], Awaitable[bytes | None]], payload: wire.Payload) -> None:
         try:
@@ -420,7 +420,7 @@ class Session:
             return
         self.state = MOVES[self.state, Event.END]
         self.reason = self.reason or reason
-        self._engine.sessions.pop(self.sid, None)
+        self.engine.sessions.pop(self.sid, None)
         self._stop_beating()
         if self._poll is not None:
             self._poll.answer(poll_body)
@@ -431,7 +431,7 @@ class Session:
 
     def _announce_soon(self) -> None:
         """From a driver of its own: the application may be in the middle of a loop over sessions."""
-        self._engine.timers.call_at(trio.current_time(), self._announce)
+        self.engine.timers.call_at(trio.current_time(), self._announce)
 
     def _announce(self) -> None:
         if self._announced:
@@ -439,7 +439,7 @@ class Session:
         self._announced = True
         self._release_post()
         if self.scope is not None:
-            self.scope.deadline = trio.current_time() + self._engine.settings.close_timeout_s
+            self.scope.deadline = trio.current_time() + self.engine.settings.close_timeout_s
         receiver, self.receiver = self.receiver, NOBODY
         try:
             receiver.closed(self.reason or Reason.TRANSPORT_CLOSE)
