@@ -64,6 +64,7 @@ class Recording:
         self.connection = connection
         self.messages: list[str | bytes] = []
         self.closes: list[Close] = []
+        self.was_closed = trio.Event()
         self.run_ended = False
         self.on_message: Callable[[str | bytes], object] = lambda message: None
         self.on_closed: Callable[[Close], object] = lambda close: None
@@ -76,6 +77,7 @@ class Recording:
 
     def closed(self, close: Close) -> None:
         self.closes.append(close)
+        self.was_closed.set()
         self.on_closed(close)
 
     async def run(self) -> None:
@@ -233,6 +235,11 @@ class Site:
             data += await stream.receive_some(100)
         self.http_requests.append(data)
         await stream.send_all(HttpRefusal(404, "Nothing.").response())
+
+    async def emptied(self) -> None:
+        """Wait until no connection is left."""
+        while len(self.connections):
+            await self.connections._empty.park()
 
     async def dial(self) -> Peer:
         """A stream that the server has accepted."""
