@@ -135,6 +135,7 @@ class Settings:
     # Reading a request
     request_head_bytes_max: int = setting(16_384, "Bytes of an HTTP request head; a longer one is answered 431.")
     request_head_timeout_s: float = setting(10.0, "Seconds for the whole head to arrive; a slower one is answered 408.")
+    http_keep_alive_s: float = setting(15.0, "Seconds that an idle HTTP connection stays open.")
     connections_max: int = setting(20_000, "Open connections; a further one is answered 503 and closed.")
 
     # WebSocket connections

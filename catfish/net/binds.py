@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from catfish.config import FdBind, Settings, TcpBind, UnixBind, parse_bind
+from catfish.errors import StartError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ SYSTEMD_FD_FIRST: Final = 3
 """Where sd_listen_fds(3) puts the first of its descriptors."""
 
 
-class BindError(Exception):
+class BindError(StartError):
     """An address cannot be listened on; the text says which and why."""
 
 

@@ -47,6 +47,7 @@ class Instance:
         self.supervisor = RoomSupervisor(self.id, store, timers, settings)
         self.journal: Journal = self.supervisor.journal
         self.sessions: set[Session] = set()
+        self.draining = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, until cancelled. Returns from `start` once the instance is known to the store."""
@@ -55,6 +56,7 @@ class Instance:
     def announce_draining(self) -> None:
         """Tell every session that the server stops, each with a time of its own to come back, so that they do not all
         come at once."""
+        self.draining = True
         spread_ms = round(self.settings.drain_spread_s * 1000)
         for session in list(self.sessions):
             session.drain(random.randint(0, spread_ms))  # spreads load; guards nothing

@@ -1,0 +1,192 @@
+"""The composition root: builds every part, owns the outermost nursery, and ends the parts in the right order.
+
+    private Postgres                 ended last: whatever else ends still writes to it
+      store, timers, instance        journal, rooms, lease
+        HTTP application
+          listener                   ended first
+
+On SIGTERM or SIGINT: nothing is accepted any more, every client is told to come back, what was accepted is stored and
+answered, connections are closed, members are handed over. All of that within `drain_grace_s`; then what is left is cut.
+A second signal cuts at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+
+from catfish import systemd
+from catfish.config import Settings
+from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
+from catfish.http.app import Health, build_app
+from catfish.net.connection import Endpoint
+from catfish.net.handoff import HypercornHandoff
+from catfish.net.listener import Listener
+from catfish.net.listener import serve as listen
+from catfish.net.timers import Timers
+from catfish.server.instance import Instance
+from catfish.server.native import NativeEndpoint
+from catfish.store import migrations
+from catfish.store.embedded import EmbeddedPostgres
+from catfish.store.postgres import PostgresStore
+from catfish.wire.http import RequestHead
+
+log = logging.getLogger(__name__)
+
+NATIVE_PATH: Final = "/ws"
+CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGINT: GOING_AWAY}
+"""A service manager's signal mostly precedes a restart; somebody at the keyboard stops the server."""
+
+
+async def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
+    """Run a server until a signal ends it.
+
+    Args:
+        announce: told one line when connections are accepted, and one when the server has stopped.
+
+    Raises:
+        StartError: it cannot start; the message says why.
+    """
+    with trio.open_signal_receiver(*CLOSES) as signals:
+        async with open_database(settings) as url, PostgresStore(url, settings) as store:
+            await trio.to_thread.run_sync(prepare_schema, settings, url)
+            await _serve(settings, store, signals, announce)
+    announce("catfish has stopped")
+
+
+async def migrate(settings: Settings, *, only_status: bool, to: int | None, announce: Callable[[str], None]) -> None:
+    """Apply pending migrations, up to number `to`, or only list all of them.
+
+    Raises:
+        StartError: as `migrations.migrate`.
+    """
+    async with open_database(settings) as url:
+        if only_status:
+            status = await trio.to_thread.run_sync(migrations.status, url)
+            for state, steps in (("applied", status.applied), ("pending", status.pending)):
+                for step in steps:
+                    announce(f"{state}  {step.title}")
+        else:
+            applied = await trio.to_thread.run_sync(migrations.migrate, url, to)
+            for step in applied:
+                announce(f"applied  {step.title}")
+            if not applied:
+                announce("nothing to do")
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[str]:
+    """The URL of the database of these settings; a private server runs meanwhile if they name none."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(EmbeddedPostgres(settings.state_directory).run)
+        nursery.cancel_scope.cancel()
+
+
+def prepare_schema(settings: Settings, url: str) -> None:
+    """Apply pending migrations where that is wanted, else refuse to start on an old schema.
+
+    Raises:
+        StartError: as `migrations.check` and `migrations.migrate`.
+    """
+    if settings.database_url is None or settings.migrate:
+        migrations.migrate(url)
+    else:
+        migrations.check(url)
+
+
+async def _serve(
+    settings: Settings, store: PostgresStore, signals: AsyncIterator[int], announce: Callable[[str], None]
+) -> None:
+    timers = Timers()
+    instance = Instance(settings, store, timers)
+    native = NativeEndpoint(instance)
+    started_at = trio.current_time()
+
+    def route(head: RequestHead) -> Endpoint | None:
+        return native if head.path == NATIVE_PATH else None
+
+    def health() -> Health:
+        journal = instance.journal.statistics()
+        details: dict[str, Any] = {
+            "draining": instance.draining,
+            "database": "away" if journal.away else "ok",
+            "journal": {"waiting": journal.waiting, "committed": journal.committed},
+            "connections": len(listener.connections),
+            "rooms": instance.supervisor.statistics().rooms,
+        }
+        ready = not (instance.draining or journal.away)
+        return Health(ready, trio.current_time() - started_at, details)
+
+    http = HypercornHandoff(cast("ASGIFramework", build_app(health)), _http_config(settings))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(timers.run)
+        await nursery.start(instance.run)
+        await nursery.start(http.run)
+        listener: Listener = await nursery.start(partial(listen, settings, route, http))
+        nursery.start_soon(_feed_watchdog)
+        announce(f"catfish listens on {' '.join(listener.addresses)}")
+        systemd.notify(systemd.READY, systemd.status(f"listening on {' '.join(listener.addresses)}"))
+        close = CLOSES[signal.Signals(await anext(signals))]
+        systemd.notify(systemd.STOPPING)
+        announce("catfish stops; a second signal stops it at once")
+        async with trio.open_nursery() as draining:
+            draining.start_soon(_cut_at_second_signal, signals, draining.cancel_scope)
+            await drain(instance, listener, http, close)
+            draining.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+async def drain(instance: Instance, listener: Listener, http: HypercornHandoff, close: Close) -> None:
+    """End gently, within `drain_grace_s`."""
+    settings = instance.settings
+    with trio.move_on_after(settings.drain_grace_s) as grace:
+        listener.stop_accepting()
+        await http.terminate()
+        instance.announce_draining()
+        await instance.journal.flush()
+        cut = await listener.drain(close, max(0.0, grace.deadline - trio.current_time() - FINISH_S))
+        if cut:
+            log.warning("connections did not end in time and were cut", extra={"connections": cut})
+        await instance.finish()
+    if grace.cancelled_caught:
+        log.warning(
+            "not everything ended within drain_grace_s", extra={"waiting": instance.journal.statistics().waiting}
+        )
+
+
+FINISH_S: Final = 1.0
+"""Of `drain_grace_s`, kept for handing the members over once the connections are gone."""
+
+
+async def _cut_at_second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    log.warning("a second signal: whatever is still open is cut")
+    scope.cancel()
+
+
+async def _feed_watchdog() -> None:
+    """Tell the service manager that the event loop turns."""
+    interval_s = systemd.watchdog_s()
+    while interval_s is not None:
+        systemd.notify(systemd.WATCHDOG)
+        await trio.sleep(interval_s)
+
+
+def _http_config(settings: Settings) -> Config:
+    config = Config()
+    config.keep_alive_timeout = settings.http_keep_alive_s
+    config.h11_max_incomplete_size = settings.request_head_bytes_max
+    config.include_server_header = False
+    config.accesslog = config.errorlog = None
+    return config
