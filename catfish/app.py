@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, cast
 
@@ -34,14 +33,15 @@ from catfish.net.listener import serve as listen
 from catfish.net.timers import Timers
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint
-from catfish.store import migrations
-from catfish.store.embedded import EmbeddedPostgres
+from catfish.store.database import open_database, prepare_schema
 from catfish.store.postgres import PostgresStore
 from catfish.wire.http import RequestHead
 
 log = logging.getLogger(__name__)
 
 NATIVE_PATH: Final = "/ws"
+FINISH_S: Final = 1.0
+"""Of `drain_grace_s`, kept for handing the members over once the connections are gone."""
 CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGINT: GOING_AWAY}
 """A service manager's signal mostly precedes a restart; somebody at the keyboard stops the server."""
 
@@ -60,49 +60,6 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
             await trio.to_thread.run_sync(prepare_schema, settings, url)
             await _serve(settings, store, signals, announce)
     announce("catfish has stopped")
-
-
-async def migrate(settings: Settings, *, only_status: bool, to: int | None, announce: Callable[[str], None]) -> None:
-    """Apply pending migrations, up to number `to`, or only list all of them.
-
-    Raises:
-        StartError: as `migrations.migrate`.
-    """
-    async with open_database(settings) as url:
-        if only_status:
-            status = await trio.to_thread.run_sync(migrations.status, url)
-            for state, steps in (("applied", status.applied), ("pending", status.pending)):
-                for step in steps:
-                    announce(f"{state}  {step.title}")
-        else:
-            applied = await trio.to_thread.run_sync(migrations.migrate, url, to)
-            for step in applied:
-                announce(f"applied  {step.title}")
-            if not applied:
-                announce("nothing to do")
-
-
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL of the database of these settings; a private server runs meanwhile if they name none."""
-    if settings.database_url is not None:
-        yield settings.database_url
-        return
-    async with trio.open_nursery() as nursery:
-        yield await nursery.start(EmbeddedPostgres(settings.state_directory).run)
-        nursery.cancel_scope.cancel()
-
-
-def prepare_schema(settings: Settings, url: str) -> None:
-    """Apply pending migrations where that is wanted, else refuse to start on an old schema.
-
-    Raises:
-        StartError: as `migrations.check` and `migrations.migrate`.
-    """
-    if settings.database_url is None or settings.migrate:
-        migrations.migrate(url)
-    else:
-        migrations.check(url)
 
 
 async def _serve(
@@ -163,10 +120,6 @@ async def drain(instance: Instance, listener: Listener, http: HypercornHandoff, 
         log.warning(
             "not everything ended within drain_grace_s", extra={"waiting": instance.journal.statistics().waiting}
         )
-
-
-FINISH_S: Final = 1.0
-"""Of `drain_grace_s`, kept for handing the members over once the connections are gone."""
 
 
 async def _cut_at_second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

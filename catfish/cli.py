@@ -205,15 +205,10 @@ async def _with_database(settings: Settings, work: Callable[[str], None]) -> Non
     """Run `work`, which blocks, with the URL of the database; the private one is stopped afterwards."""
     import trio
 
-    from catfish.store.embedded import EmbeddedPostgres
+    from catfish.store.database import open_database
 
-    if settings.database_url is not None:
-        await trio.to_thread.run_sync(work, settings.database_url)
-        return
-    async with trio.open_nursery() as nursery:
-        url = await nursery.start(EmbeddedPostgres(settings.state_directory).run)
+    async with open_database(settings) as url:
         await trio.to_thread.run_sync(work, url)
-        nursery.cancel_scope.cancel()
 
 
 def _print_status(url: str) -> None:
