@@ -246,7 +246,7 @@ def test_a_migration_that_fails_is_exit_status_1(
 
 
 def test_migrate_starts_the_private_postgres_when_no_database_is_configured(
-    run: Callable[..., click.testing.Result], replace: Callable[..., None], migrations: list[object]
+    run: Callable[..., click.testing.Result], monkeypatch: pytest.MonkeyPatch, migrations: list[object]
 ) -> None:
     ran: list[object] = []
 
@@ -261,7 +261,7 @@ def test_migrate_starts_the_private_postgres_when_no_database_is_configured(
             finally:
                 ran.append("stopped")
 
-    replace("catfish.store.embedded", EmbeddedPostgres=EmbeddedPostgres)
+    monkeypatch.setattr("catfish.store.database.EmbeddedPostgres", EmbeddedPostgres)
     assert run("migrate", "--state-dir", "/x").exit_code == 0
     assert ran == [Path("/x"), "stopped"]
     assert migrations == [("postgresql:///private", None)]
