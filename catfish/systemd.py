@@ -10,8 +10,6 @@ import os
 import socket
 from collections.abc import Mapping
 
-import trio
-
 log = logging.getLogger(__name__)
 
 READY = "READY=1"
@@ -56,11 +54,3 @@ def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
     ):
         return None
     return int(limit_us) / 2_000_000
-
-
-async def keep_alive() -> None:
-    """Feed the watchdog for as long as tasks have their turn; returns at once where none is set."""
-    interval_s = watchdog_s()
-    while interval_s is not None:
-        notify(WATCHDOG)
-        await trio.sleep(interval_s)

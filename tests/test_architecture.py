@@ -68,7 +68,7 @@ ONLY_IN = {
     "psycopg": frozenset(("store",)),
     "psycopg_pool": frozenset(("store",)),
     "redis": frozenset(("mirror",)),
-    "hypercorn": frozenset(("net", "http")),
+    "hypercorn": frozenset(("net", "http", "app")),
     "starlette": frozenset(("http",)),
     "trio_websocket": frozenset(("client", "load")),
     "click": frozenset(("cli",)),

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
 from catfish import systemd
 
@@ -66,17 +64,3 @@ def test_the_watchdog_is_fed_twice_in_its_time() -> None:
     assert systemd.watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
     assert systemd.watchdog_s({"WATCHDOG_USEC": "0"}) is None
     assert systemd.watchdog_s({}) is None
-
-
-async def test_tasks_that_have_their_turn_feed_the_watchdog(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
-    await systemd.keep_alive()
-    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
-    with trio.move_on_after(35):
-        await systemd.keep_alive()
-    manager.setblocking(False)
-    assert [manager.recv(100) for _ in range(4)] == [b"WATCHDOG=1"] * 4
-    with pytest.raises(BlockingIOError):
-        manager.recv(100)
