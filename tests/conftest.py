@@ -7,6 +7,13 @@ from collections import Counter
 import hypothesis
 import pytest
 
+from tests.postgres import (  # noqa: F401 - fixtures
+    database_url,
+    empty_database_url,
+    postgres_server,
+    postgres_template,
+)
+
 # No deadline: a slow machine is not a failure. Failing examples are printed so that they can be pinned with @example.
 hypothesis.settings.register_profile("catfish", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("catfish")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from psycopg.types.numeric import Int8
 
 from catfish.rooms.codes import normalise_code
@@ -26,10 +27,12 @@ def _rows(connection: Connection, query: bytes, parameters: Any) -> list[Row]:
 
 
 def room(connection: Connection, id: str | None, code: str | None) -> RoomRecord | None:
-    if id is not None:
-        rows = _rows(connection, queries.ROOM_BY_ID, (id,))
-    else:
-        rows = _rows(connection, queries.ROOM_BY_CODE, (normalise_code(code or ""),))
+    query, name = (queries.ROOM_BY_ID, id) if id is not None else (queries.ROOM_BY_CODE, normalise_code(code or ""))
+    try:
+        rows = _rows(connection, query, (name,))
+    except (psycopg.DataError, UnicodeEncodeError):
+        # No text that Postgres cannot hold is the name of a room.
+        return None
     return record_from_row(rows[0]) if rows else None
 
 
