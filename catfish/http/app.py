@@ -1,11 +1,12 @@
 """The HTTP application: health, and a JSON answer to everything that is not there.
 
 Errors have one shape: `{"status": "fail" | "error", "code": …, "message": …}`; "fail" is the client's fault, "error"
-the server's. A fault in a handler is answered 500 and raised on, so that the server in front logs its traceback.
+the server's. A fault in a handler is answered 500 and logged with its traceback.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+log = logging.getLogger(__name__)
 
 SERVICE: Final = "chat-service"
 """The name that existing clients and their probes expect."""
@@ -88,7 +91,8 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     return JSONResponse(content, error.status_code, headers=error.headers)
 
 
-async def _answer_fault(_: Request, __: Exception) -> Response:
+async def _answer_fault(request: Request, error: Exception) -> Response:
+    log.error("a handler failed", exc_info=error, extra={"method": request.method, "path": _raw_path(request)})
     content = {"status": "error", "code": "internal", "message": "A fault of the server; it is in its log."}
     return JSONResponse(content, 500)
 
