@@ -7,6 +7,7 @@ these streams only carry a request head, and then their socket goes to the hub.
 from __future__ import annotations
 
 import socket
+from operator import index
 
 import trio
 from trio.lowlevel import wait_readable, wait_writable
@@ -20,10 +21,11 @@ class PlainStream(trio.abc.HalfCloseableStream):
             addresses).
     """
 
-    __slots__ = ("_receiving", "_sending", "socket")
+    __slots__ = ("_ended", "_receiving", "_sending", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self._ended = False  # whether our half is
         self._sending = False
         self._receiving = False
 
@@ -43,7 +45,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes; `b""` at the end of file. Raises as every Trio stream does."""
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving")
@@ -65,7 +67,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is sending")
         self._sending = True
         try:
-            self._check_open()
+            self._check_not_ended()
             await trio.lowlevel.checkpoint()
             with memoryview(data) as view:
                 sent = 0
@@ -86,7 +88,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is sending")
         self._sending = True
         try:
-            self._check_open()
+            self._check_not_ended()
             await wait_writable(self.socket)
         finally:
             self._sending = False
@@ -97,6 +99,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is sending")
         await trio.lowlevel.checkpoint()
         self._check_open()
+        self._ended = True
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -116,6 +119,11 @@ class PlainStream(trio.abc.HalfCloseableStream):
     def _check_open(self) -> None:
         if self.socket.fileno() < 0:
             raise trio.ClosedResourceError("this stream was closed")
+
+    def _check_not_ended(self) -> None:
+        self._check_open()
+        if self._ended:
+            raise trio.ClosedResourceError("this half of the stream was ended")
 
     def _translate(self, error: OSError) -> Exception:
         if self.socket.fileno() < 0:
