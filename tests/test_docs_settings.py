@@ -45,7 +45,7 @@ def with_table(text: str) -> str:
 
 def test_the_table_of_settings_is_what_the_code_has() -> None:
     text = GUIDE.read_text("utf-8")
-    assert with_table(text) == text, f"run: python {Path(__file__).name}"
+    assert with_table(text) == text, "write it anew: python tests/test_docs_settings.py"
 
 
 def test_the_guide_names_every_variable_of_other_servers_that_is_read() -> None:
