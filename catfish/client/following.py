@@ -72,7 +72,7 @@ class Following:
             return
         seq = reply.seq
         if reply.more and asked.get("since") is not None:
-            seq = message_seq(Event("chat:message", reply.messages[-1]))
+            seq = message_seq(Event("chat:message", reply.messages[-1])) if reply.messages else asked["since"]
         view = RoomView.of(reply.room, seq, asked.get("code"), self._held_max)
         self._views[view.room] = view
         if seq < reply.seq:

@@ -10,6 +10,8 @@ socket open when the server closed first.
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -302,4 +304,6 @@ def _reason(error: OSError) -> str:
     cause: BaseException | None = error.__cause__ or error
     if isinstance(cause, BaseExceptionGroup):
         cause = _leaf(cause)
-    return getattr(cause, "strerror", None) or str(cause)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
+        return os.strerror(cause.errno)
+    return str(cause)

@@ -61,7 +61,7 @@ def understand(reply: Any, type: type[T]) -> T:
         value = msgspec.convert(reply, type)
     except msgspec.ValidationError as error:
         raise PeerError(PROTOCOL_ERROR, f"a reply that is not one: {error}") from None
-    if isinstance(value, (Joined, Page)) and value.more and not value.messages:
+    if isinstance(value, Page) and value.more and not value.messages:
         raise PeerError(PROTOCOL_ERROR, "a page without messages after which there are more")
     return value
 
