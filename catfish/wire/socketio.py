@@ -95,9 +95,9 @@ class Decoder:
             return self._attach(message)
         if self._waiting is not None:
             raise PeerError(PROTOCOL_ERROR, "a packet before all attachments of the last one have come")
-        if message[:1] == "2":  # The way of nearly all: an event in the main namespace, with an id or without.
-            if message[1:2] == "[":
-                return Packet(EVENT, MAIN, None, check_event(self._parse_json(message[1:])))
+        if message[:2] == "2[":  # The way of most: an event in the main namespace without an id, or with one.
+            return Packet(EVENT, MAIN, None, check_event(self._parse_json(message[1:])))
+        if message[:1] == "2":
             start = message.find("[", 2, 2 + _ID_DIGITS_MAX)
             digits = message[1:start]
             if start > 0 and digits.isdecimal() and digits.isascii():
@@ -133,8 +133,8 @@ class Decoder:
             raise PeerError(PROTOCOL_ERROR, "a payload with too many arrays and objects within each other") from None
         except UnicodeEncodeError:
             raise PeerError(PROTOCOL_ERROR, "a payload that is not Unicode") from None
-        # Counting brackets is an upper bound of the depth; only a suspect is measured.
-        if len(text) > self._depth_max and text.count("[") + text.count("{") > self._depth_max:  # noqa: SIM102
+        # Brackets, each with another that closes it, are an upper bound of the depth; only suspects are measured.
+        if len(text) > 2 * self._depth_max and text.count("[") + text.count("{") > self._depth_max:  # noqa: SIM102
             if is_deeper(data, self._depth_max):
                 raise PeerError(
                     PROTOCOL_ERROR, f"a payload with more than {self._depth_max} arrays and objects within each other"

@@ -37,6 +37,9 @@ NOOP_INTERVAL_S: Final = 0.1
 """While the answer to the probe is under way the client keeps polling; so often it is told that there is nothing."""
 PACKETS_PER_TURN: Final = 256
 """Packets of one POST that are received before other tasks have their turn."""
+POLL_PATIENCE_S: Final = 0.02
+"""A client that sends a poll, and then a close with a POST, may see the POST arrive first: the poll has so long to come
+and get its answer."""
 
 
 class EngineReceiver:
@@ -89,6 +92,7 @@ class Session:
         "_paused",
         "_pinged",
         "_poll",
+        "_polled",
         "_post",
         "_probe",
         "_resumed",
@@ -120,6 +124,7 @@ class Session:
         self.engine = engine
         self._buffer = Buffer(engine.settings.outbox_bytes_max) if connection is None else None
         self._poll: Poll | None = None
+        self._polled: trio.Event | None = None  # somebody waits for a poll
         self._post: trio.CancelScope | None = None
         self._probe: WebSocketTransport | None = None
         self._noop_at: float | None = None  # when a poll gets its next noop; None: no probe was answered
@@ -256,6 +261,8 @@ class Session:
         if self._poll is not None:
             self.fail(Reason.TRANSPORT_ERROR)
             raise EngineRefusal(wire.BAD_REQUEST)
+        if self._polled is not None:
+            self._polled.set()
         payload = self._payload()
         if payload is not None:
             await trio.lowlevel.checkpoint()
@@ -404,10 +411,18 @@ class Session:
                 return
             if kind == wire.MESSAGE:
                 self.receiver.receive(data)
-            else:
-                self.control(kind)
+                continue
+            if kind == wire.CLOSE and self._poll is None:
+                await self._await_poll()
+            self.control(kind)
         if payload.failure is not None:
             raise payload.failure
+
+    async def _await_poll(self) -> None:
+        self._polled = trio.Event()
+        with trio.move_on_after(POLL_PATIENCE_S):
+            await self._polled.wait()
+        self._polled = None
 
     def _release_post(self) -> None:
         resumed, self._resumed = self._resumed, None

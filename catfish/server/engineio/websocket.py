@@ -78,22 +78,22 @@ class WebSocketTransport:
 
     def receive(self, message: str | bytes) -> None:
         receiver = self._receiver
+        if receiver is None:
+            self._negotiate(message)
+            return
         try:
-            if receiver is None:
-                self._negotiate(message)
+            if message[:1] == wire.MESSAGE:
+                receiver.receive(message[1:])
             elif isinstance(message, bytes):
                 receiver.receive(message)
-            elif message[:1] == wire.MESSAGE:
-                receiver.receive(message[1:])
             else:
                 kind, data = wire.parse_packet(message)
-                if kind == wire.MESSAGE:
+                if kind == wire.MESSAGE:  # base64, which there is no need for here
                     receiver.receive(data)
                 else:
                     self._session.control(kind)
         except PeerError:
-            if receiver is not None:
-                self._session.reason = self._session.reason or Reason.PARSE_ERROR
+            self._session.reason = self._session.reason or Reason.PARSE_ERROR
             raise
 
     def closed(self, close: Close) -> None:

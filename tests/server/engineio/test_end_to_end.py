@@ -31,11 +31,7 @@ async def open_server(app: Callable[[Session], EngineReceiver] = Echo, **setting
 
 async def ask(url: str, method: str, query: str, body: bytes = b"") -> tuple[int, bytes]:
     """One HTTP request on a connection of its own."""
-    stream = await start_asking(url, method, query, body)
-    answer = b""
-    while data := await stream.receive_some():
-        answer += data
-    await stream.aclose()
+    answer = await read_all(await start_asking(url, method, query, body))
     head, _, content = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), content
 
@@ -46,6 +42,14 @@ async def start_asking(url: str, method: str, query: str, body: bytes = b"") -> 
     head = f"{method} /engine.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
     await stream.send_all(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return stream
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    answer = b""
+    while data := await stream.receive_some():
+        answer += data
+    await stream.aclose()
+    return answer
 
 
 async def open_polling(url: str) -> str:
@@ -80,6 +84,16 @@ async def test_a_poll_that_the_client_gives_up_ends_the_session() -> None:
             await trio.lowlevel.checkpoint()
         assert sessions[0].reasons == ["transport error"]
         assert (await ask(url, "GET", sid))[0] == 400
+
+
+async def test_a_poll_and_a_close_that_are_sent_together_end_each_other() -> None:
+    async with open_server() as url:
+        for _ in range(20):
+            sid = await open_polling(url)
+            poll = await start_asking(url, "GET", sid)
+            assert await ask(url, "POST", sid, b"1") == (200, b"ok")
+            assert (await read_all(poll)).endswith(b"\r\n\r\n6")
+            assert (await ask(url, "GET", sid))[0] == 400
 
 
 async def test_an_unknown_path_is_not_found() -> None:

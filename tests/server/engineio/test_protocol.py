@@ -228,6 +228,19 @@ async def test_a_posted_close_is_answered_and_ends_the_open_poll_with_a_noop() -
         assert (await poll.response()).text == "6"
 
 
+async def test_a_poll_that_arrives_just_behind_the_posted_close_gets_its_noop(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        sid = await world.open_polling()
+        post = world.request("POST", body=b"1", sid=sid)
+        await trio.sleep(0.01)
+        assert (await world.get(sid=sid)).text == "6"
+        assert (await post.response()).text == "ok"
+        assert (await world.get(sid=sid)).status == 400
+        sid = await world.open_polling()
+        assert (await world.post("1", sid=sid)).text == "ok"
+        assert (await world.get(sid=sid)).status == 400
+
+
 async def test_a_close_packet_closes_the_websocket() -> None:
     async with open_world() as world:
         websocket = await world.open_websocket()

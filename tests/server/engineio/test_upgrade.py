@@ -258,7 +258,7 @@ async def test_an_upgrade_while_a_post_is_under_way_is_not_taken() -> None:
         assert (await world.get(sid=sid)).text == "4a"
 
 
-async def test_a_session_that_ends_takes_the_websocket_that_probes_with_it() -> None:
+async def test_a_session_that_ends_takes_the_websocket_that_probes_with_it(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         sid = await world.open_polling()
         websocket = await world.websocket(sid=sid)
