@@ -77,6 +77,8 @@ def install(extras: set[str]) -> None:
     else:
         installer = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     run([*installer, "--editable", package], "installing failed (see above); the next start tries again")
+    # mypy remembers that a package was missing, also once it is there.
+    shutil.rmtree(ROOT / ".mypy_cache", ignore_errors=True)
     unfinished = STAMP.with_suffix(".new")
     unfinished.write_text("\n".join([*stamp(), ",".join(sorted(extras))]) + "\n", "utf-8")
     unfinished.rename(STAMP)
