@@ -16,8 +16,11 @@ from catfish.rooms.ports import Page
 from catfish.rooms.room import LiveRoom
 
 Reply = Callable[..., None]
-"""Answers one request, once: with values (natively one), or with a `Rejected`. When the client wanted no answer, values
-are dropped and refusals reported in the vocabulary's way."""
+"""Answers one request, once.
+
+Natively with one value or with a `Rejected`; when the client wanted no answer, values are dropped and refusals become
+an event. For Socket.IO clients with the values of the acknowledgement, however many, at once or later.
+"""
 
 Origin = tuple[str, Any]
 """A vocabulary's name, and a value for members who speak the same one; see `rooms.events.Event.origin`."""
@@ -57,14 +60,25 @@ class Participant(Protocol):
     user: str
     """Id of the user; the session's id until it says otherwise."""
     name: str
+    identified: bool
+    """A token says who it is: its id cannot be chosen."""
     state: Any
-    """Whatever the vocabulary wants to remember of this session."""
+    """Whatever the vocabulary wants to remember of this session; None at first. Plain data (what JSON holds), so that a
+    session can be continued by another instance."""
 
     policy: Policy
     """The checks for ids, names and texts, with the server's limits."""
 
     async def authenticate(self, token: str | None, user: str | None, name: str | None) -> None:
         """Say who this is. Rejected: unauthorized; forbidden while the session is in rooms under another id."""
+        ...
+
+    def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
+        """Take the id and the name that a client gives itself; an id that a token gave stays.
+
+        With an id and no name it is called by its id. Rejected: bad_request; forbidden while the session is in rooms
+        under another id.
+        """
         ...
 
     def emit(self, event: str, *args: Any) -> None:
@@ -86,6 +100,10 @@ class Participant(Protocol):
 
     async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
         """Make a room with a code. Its creator does not enter by that."""
+        ...
+
+    def hosted(self, *, room: str | None = None, code: str | None = None) -> LiveRoom | None:
+        """The room if this instance has it in memory (somebody here is in it), without asking the store."""
         ...
 
     async def find(self, *, room: str | None = None, code: str | None = None) -> tuple[int, Room]:
@@ -135,14 +153,20 @@ class Participant(Protocol):
         number: int,
         room: str,
         content: str,
+        user: str | None = None,
         name: str | None = None,
         client_id: str | None = None,
         reply_to: int | None = None,
         data: Any = None,
+        created_at: int | None = None,
         origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
-        """Store a message and tell the room; `done` is called once it is committed, after the room was told."""
+        """Store a message and tell the room; `done` is called once it is committed, after the room was told.
+
+        `user` and `name` are the author's where that is not the session's user; `created_at` is in milliseconds since
+        the epoch where it is not now. The same `client_id` of the same author in the same room is stored and told once.
+        """
         ...
 
     def change(self, live: LiveRoom, command: Command, done: Callable[[Any], None]) -> None:
@@ -150,8 +174,8 @@ class Participant(Protocol):
         or a `Rejected`."""
         ...
 
-    def say(self, room: str, event: Event) -> None:
-        """Tell the other sessions in the room at once; nothing is stored."""
+    def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
+        """Tell the other sessions in the room at once, or `everyone` with this one; nothing is stored."""
         ...
 
     def say_to(self, room: str, user: str, event: Event) -> None:
@@ -190,7 +214,7 @@ class Vocabulary(Protocol):
         """
         ...
 
-    def refuse(self, who: Participant, event: str, refusal: Rejected, reply: Reply | None) -> None:
+    def refuse(self, who: Participant, event: str, args: Sequence[Any], refusal: Rejected, reply: Reply | None) -> None:
         """Tell of a refusal in the vocabulary's way, or not at all; it is counted in any case."""
         ...
 

@@ -16,7 +16,18 @@ from catfish.contracts.interface import Handled, Participant, Reply
 from catfish.errors import Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import Delete, Edit, MarkRead, React
-from catfish.rooms.events import Announced, Custom, Device, Event, MediaStarted, MessageSent, Said, Signal, Typing
+from catfish.rooms.events import (
+    Announced,
+    Custom,
+    Device,
+    Event,
+    MediaStarted,
+    MemberLeft,
+    MessageSent,
+    Said,
+    Signal,
+    Typing,
+)
 from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import bad_request
 from catfish.wire.native import check_data
@@ -415,6 +426,8 @@ def render(event: Event) -> tuple[str, Any] | None:
         return None
     if kind is Said:
         assert isinstance(event, Said)
+        if not event.content:
+            return None
         return event.name, Message(
             room=event.room,
             seq=0,
@@ -424,6 +437,8 @@ def render(event: Event) -> tuple[str, Any] | None:
             content=event.content,
             created_at=event.said_at,
         )
-    if event.origin is not None:
+    if kind is MemberLeft:
+        event = msgspec.structs.replace(event, origin=None, user_name="")
+    elif event.origin is not None:
         event = msgspec.structs.replace(event, origin=None)
     return event.name, event

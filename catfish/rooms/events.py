@@ -47,6 +47,8 @@ class Announced(Event, kw_only=True):
 class MemberLeft(Event, kw_only=True):
     name: ClassVar[str] = "room:left"
     user: str
+    user_name: str = ""
+    """What it was called, for vocabularies that tell it; the native one does not."""
     reason: LeaveReason
 
 
@@ -77,7 +79,10 @@ class MessageSent(DurableEvent, kw_only=True):
 
 
 class Said(Event, kw_only=True):
-    """A message of a vocabulary that stores none. Natively a `chat:message` with `seq` 0 and `id` 0."""
+    """A message of a vocabulary that stores none. Natively a `chat:message` with `seq` 0 and `id` 0.
+
+    `content` is the text in it; where there is none, only members who speak that vocabulary hear of it.
+    """
 
     name: ClassVar[str] = "chat:message"
     user: str

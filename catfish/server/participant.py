@@ -85,6 +85,7 @@ class Participant:
         "emit",
         "ended",
         "hang_up",
+        "identified",
         "inbox",
         "name",
         "policy",
@@ -114,6 +115,7 @@ class Participant:
         self.session = self.user = self.name = draw_id("s")
         self.trusted = not instance.tokens.required
         """Whether it may do more than say who it is."""
+        self.identified = False
         self.state: Any = None
         self.ended = False
         self._rooms: dict[str, Attendance] = {}
@@ -130,6 +132,14 @@ class Participant:
             user, name = identity.user, name or identity.name
         elif tokens.required:
             raise Rejected("unauthorized", "token: is required")
+        self._become(user, name)
+        self.trusted = True
+        self.identified = token is not None
+
+    def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
+        self._become(None if self.identified else user, name)
+
+    def _become(self, user: str | None, name: str | None) -> None:
         if user is not None and user != self.user:
             self.policy.user(user)
             if self._rooms:
@@ -141,7 +151,6 @@ class Participant:
             self.user = user
         elif name is not None:
             self.name = name
-        self.trusted = True
 
     def disconnect(self) -> None:
         self.hang_up(NORMAL)
@@ -178,7 +187,14 @@ class Participant:
                 return record.room
         raise Rejected("internal", "no free code was found")
 
+    def hosted(self, *, room: str | None = None, code: str | None = None) -> LiveRoom | None:
+        return self._instance.supervisor.find(room, code)
+
     async def find(self, *, room: str | None = None, code: str | None = None) -> tuple[int, Room]:
+        if room is not None:
+            self.policy.room(room)
+        if code is not None:
+            code = normalise_code(self.policy.code(code))
         live = self._instance.supervisor.find(room, code)
         if live is not None:
             return live.number, live.view()
@@ -338,10 +354,12 @@ class Participant:
         number: int,
         room: str,
         content: str,
+        user: str | None = None,
         name: str | None = None,
         client_id: str | None = None,
         reply_to: int | None = None,
         data: Any = None,
+        created_at: int | None = None,
         origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
@@ -353,13 +371,13 @@ class Participant:
         command = SendMessage(
             number=number,
             room=room,
-            user=self.user,
+            user=self.user if user is None else user,
             name=self.name if name is None else name,
             content=content,
             client_id=client_id,
             reply_to=reply_to,
             data=data,
-            created_at=now_ms(),
+            created_at=now_ms() if created_at is None else created_at,
         )
 
         def stored(answer: Sent | Rejected) -> None:
@@ -389,8 +407,8 @@ class Participant:
         self._instance.journal.submit(command, stored)
         self.inbox.expect_answer()
 
-    def say(self, room: str, event: Event) -> None:
-        self._instance.supervisor.tell(self.live(room), event, self)
+    def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
+        self._instance.supervisor.tell(self.live(room), event, None if everyone else self)
 
     def say_to(self, room: str, user: str, event: Event) -> None:
         live = self.live(room)

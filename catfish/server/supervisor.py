@@ -200,7 +200,27 @@ class RoomSupervisor:
         """The session's connection is gone."""
         if self._detach(live, listener) and listener.user in live.members:
             live.members[listener.user].member.away = True
-            self.absent(live.number, listener.user, grace_s, now_ms(), origin)
+            if grace_s > 0:
+                self.absent(live.number, listener.user, grace_s, now_ms(), origin)
+            else:
+                self._leave_at_once(live, listener.user, origin)
+
+    def _leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None) -> None:
+        """Without a grace period there is nothing to be marked as away first."""
+        away_since = now_ms()
+
+        def done(answer: Any) -> None:
+            live.pins -= 1
+            if isinstance(answer, Rejected):
+                self.absent(live.number, user, 0.0, away_since, origin)
+            else:
+                self._left(live.number, user, answer, "gone", origin)
+
+        live.pins += 1
+        try:
+            self.journal.submit(Leave(number=live.number, user=user, instance=self.instance), done)
+        except Rejected as refusal:
+            done(refusal)
 
     def _detach(self, live: LiveRoom, listener: Listener) -> bool:
         last_here = live.detach(listener)
@@ -268,8 +288,11 @@ class RoomSupervisor:
 
     def _left(self, number: int, user: str, left: Left, reason: LeaveReason, origin: Origin | None) -> None:
         live = self._rooms.get(number)
-        if live is not None and left.last and live.exit(user):
-            self.tell(live, MemberLeft(room=live.id, user=user, reason=reason, origin=origin))
+        if live is None or not left.last or user not in live.members:
+            return
+        name = live.members[user].member.name
+        live.exit(user)
+        self.tell(live, MemberLeft(room=live.id, user=user, user_name=name, reason=reason, origin=origin))
 
     # Gaps
 
