@@ -16,7 +16,8 @@ class Work(NamedTuple):
     """A request that has to wait."""
 
     coroutine: Coroutine[Any, Any, None]
-    reply: Any
+    context: Any = None
+    """Whatever `Inbox.perform` needs besides, such as how to answer."""
 
 
 class Gate(Protocol):
@@ -27,38 +28,55 @@ class Gate(Protocol):
     def resume_reading(self) -> None: ...
 
 
+class Gauge:
+    """Counts what waits, and stops the reading while that is `waiting_max` or more, until it is half of that."""
+
+    __slots__ = ("_gate", "_paused", "_waiting_max", "waiting")
+
+    def __init__(self, gate: Gate, waiting_max: int) -> None:
+        self.waiting = 0
+        self._gate = gate
+        self._waiting_max = waiting_max
+        self._paused = False
+
+    def add(self) -> None:
+        """One more waits."""
+        self.waiting += 1
+        if not self._paused and self.waiting >= self._waiting_max:
+            self._paused = True
+            self._gate.pause_reading()
+
+    def remove(self) -> None:
+        """One waits no more."""
+        self.waiting -= 1
+        if self._paused and self.waiting <= self._waiting_max // 2:
+            self._paused = False
+            self._gate.resume_reading()
+
+
 class Inbox:
     """Args:
     handle: does what a message asks for, or gives the work that does it. Raises only what ends the connection.
     perform: awaits one work.
     wake: called when there is work: `drain` must then run soon.
-    gate: paused while `waiting_max` or more requests wait.
+    gauge: counts what waits here.
     """
 
-    __slots__ = ("_gate", "_handle", "_paused", "_perform", "_queue", "_unanswered", "_waiting_max", "_wake", "_work")
+    __slots__ = ("_gauge", "_handle", "_perform", "_queue", "_wake", "_work")
 
     def __init__(
         self,
         handle: Callable[[Any], Work | None],
         perform: Callable[[Work], Coroutine[Any, Any, None]],
         wake: Callable[[], None],
-        gate: Gate,
-        waiting_max: int,
+        gauge: Gauge,
     ) -> None:
         self._handle = handle
         self._perform = perform
         self._wake = wake
-        self._gate = gate
-        self._waiting_max = waiting_max
+        self._gauge = gauge
         self._queue: deque[Any] | None = None
         self._work: Work | None = None
-        self._unanswered = 0
-        self._paused = False
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their turn or for the journal."""
-        return self._unanswered + (len(self._queue) if self._queue else 0)
 
     @property
     def idle(self) -> bool:
@@ -76,19 +94,7 @@ class Inbox:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(message)
-        self._balance()
-
-    def expect_answer(self) -> None:
-        """A request was handed to the journal."""
-        self._unanswered += 1
-        if self._unanswered >= self._waiting_max:
-            self._balance()
-
-    def answered(self) -> None:
-        """The journal has answered a request."""
-        self._unanswered -= 1
-        if self._paused:
-            self._balance()
+        self._gauge.add()
 
     async def drain(self) -> None:
         """Run what has to wait, and then what came behind it, until nothing is left."""
@@ -97,19 +103,11 @@ class Inbox:
                 await self._perform(self._work)
                 self._work = None
                 while self._queue and self._work is None:
-                    self._work = self._handle(self._queue.popleft())
-                self._balance()
+                    message = self._queue.popleft()
+                    self._gauge.remove()
+                    self._work = self._handle(message)
             self._queue = None
         finally:
             if self._work is not None:
                 self._work.coroutine.close()
                 self._work = None
-
-    def _balance(self) -> None:
-        waiting = self.waiting
-        if not self._paused and waiting >= self._waiting_max:
-            self._paused = True
-            self._gate.pause_reading()
-        elif self._paused and waiting <= self._waiting_max // 2:
-            self._paused = False
-            self._gate.resume_reading()

@@ -15,7 +15,7 @@ from catfish.net.connection import Connection
 from catfish.net.outgoing import Outgoing
 from catfish.rooms.events import Event
 from catfish.rooms.room import Audience, LiveRoom
-from catfish.server.inbox import Inbox, Work
+from catfish.server.inbox import Gauge, Inbox, Work
 from catfish.server.instance import Instance
 from catfish.server.origins import check_origin
 from catfish.server.participant import Participant
@@ -135,10 +135,9 @@ class NativeSession:
         self._handlers = handlers
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
-        self.participant = Participant(instance, audience, connection.send, self.emit, connection.close)
-        self._inbox = self.participant.inbox = Inbox(
-            self._handle, self._perform, self._wake, connection, instance.settings.requests_waiting_max
-        )
+        gauge = Gauge(connection, instance.settings.requests_waiting_max)
+        self.participant = Participant(instance, audience, gauge, connection.send, self.emit, connection.close)
+        self._inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         instance.sessions.add(self)
 
     # The connection's calls
@@ -200,7 +199,7 @@ class NativeSession:
         try:
             await work.coroutine
         except Rejected as refusal:
-            work.reply(refusal)
+            work.context(refusal)
         self.participant.settle()
 
     # Sending

@@ -47,7 +47,7 @@ from catfish.rooms.model import Message, Room, RoomKind
 from catfish.rooms.policy import Policy, bad_request
 from catfish.rooms.ports import Page, StoreUnavailable
 from catfish.rooms.room import Audience, LiveRoom
-from catfish.server.inbox import Inbox
+from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
 from catfish.server.journal import UNAVAILABLE_RETRY_MS
 
@@ -72,12 +72,14 @@ class Participant:
 
     Args:
         audience: the form in which the session gets events.
+        gauge: counts what waits for the journal.
         push: queues what the audience encoded.
         emit: sends an event to this session alone.
         hang_up: ends the connection.
     """
 
     __slots__ = (
+        "_gauge",
         "_instance",
         "_rooms",
         "_sent",
@@ -86,7 +88,6 @@ class Participant:
         "ended",
         "hang_up",
         "identified",
-        "inbox",
         "name",
         "policy",
         "push",
@@ -96,12 +97,11 @@ class Participant:
         "user",
     )
 
-    inbox: Inbox
-
     def __init__(
         self,
         instance: Instance,
         audience: Audience,
+        gauge: Gauge,
         push: Callable[[Any], None],
         emit: Callable[..., None],
         hang_up: Callable[[Close], None],
@@ -109,6 +109,7 @@ class Participant:
         self._instance = instance
         self.policy: Policy = instance.policy
         self.audience = audience
+        self._gauge = gauge
         self.push = push
         self.emit = emit
         self.hang_up = hang_up
@@ -381,7 +382,7 @@ class Participant:
         )
 
         def stored(answer: Sent | Rejected) -> None:
-            self.inbox.answered()
+            self._gauge.remove()
             if isinstance(answer, Rejected):
                 done(answer)
                 return
@@ -391,13 +392,13 @@ class Participant:
             done(answer.message)
 
         self._instance.journal.submit(command, stored)
-        self.inbox.expect_answer()
+        self._gauge.add()
 
     def change(self, live: LiveRoom, command: Command, done: Callable[[Any], None]) -> None:
         supervisor = self._instance.supervisor
 
         def stored(answer: Any) -> None:
-            self.inbox.answered()
+            self._gauge.remove()
             if isinstance(answer, Changed) and not answer.unchanged:
                 supervisor.tell_durable(live.number, _changed(live.id, command, answer.revision))
             elif isinstance(answer, Read) and answer.moved:
@@ -405,7 +406,7 @@ class Participant:
             done(answer)
 
         self._instance.journal.submit(command, stored)
-        self.inbox.expect_answer()
+        self._gauge.add()
 
     def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
         self._instance.supervisor.tell(self.live(room), event, None if everyone else self)

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from catfish.server.inbox import Inbox, Work
+from catfish.server.inbox import Gauge, Inbox, Work
 
 
 class Peer:
@@ -18,7 +18,8 @@ class Peer:
         self.paused = False
         self.pauses = 0
         self.wakes = 0
-        self.inbox = Inbox(self.handle, self.perform, self.wake, self, waiting_max)
+        self.gauge = Gauge(self, waiting_max)
+        self.inbox = Inbox(self.handle, self.perform, self.wake, self.gauge)
 
     def handle(self, message: Any) -> Work | None:
         if isinstance(message, trio.Event):
@@ -49,7 +50,7 @@ def test_what_need_not_wait_is_done_at_once() -> None:
     for number in range(100):
         peer.inbox.receive(number)
     assert peer.done == list(range(100))
-    assert (peer.wakes, peer.inbox.waiting, peer.pauses) == (0, 0, 0)
+    assert (peer.wakes, peer.gauge.waiting, peer.pauses) == (0, 0, 0)
 
 
 async def test_what_comes_behind_a_waiting_request_keeps_its_place() -> None:
@@ -90,10 +91,10 @@ async def test_reading_pauses_while_too_much_waits_and_goes_on_at_half() -> None
 def test_requests_at_the_journal_count_as_waiting() -> None:
     peer = Peer(waiting_max=4)
     for _ in range(4):
-        peer.inbox.expect_answer()
+        peer.gauge.add()
     states = [peer.paused]
     for _ in range(2):
-        peer.inbox.answered()
+        peer.gauge.remove()
         states.append(peer.paused)
     assert states == [True, True, False]
 

@@ -35,14 +35,14 @@ class Packets(Outgoing):
 
     def frames(self, compresses: bool) -> bytes:
         """All frames, one behind the other, for those whose `Connection.compresses` is this."""
+        if not compresses:
+            frames = self._frames  # once per delivery
+            if frames is None:
+                frames = self._frames = self.frames_from(0, False)
+            return frames
         if not self.attachments:
-            return self.frame(compresses)
-        if compresses:  # as rare as attachments are: joined for each receiver, compressed once
-            return self.frames_from(0, True)
-        frames = self._frames
-        if frames is None:
-            frames = self._frames = self.frames_from(0, False)
-        return frames
+            return self.frame(True)
+        return self.frames_from(0, True)  # as rare as attachments are: joined for each receiver, compressed once
 
     def frames_from(self, start: int, compresses: bool) -> bytes:
         """The frames that are left when the first `start` packets went another way."""

@@ -16,7 +16,7 @@ import trio
 
 from catfish.errors import PROTOCOL_ERROR, PeerError
 from catfish.server.engineio import EngineReceiver, Reason, Session
-from catfish.server.inbox import Inbox, Work
+from catfish.server.inbox import Gauge, Inbox, Work
 from catfish.server.socketio.socket import CLIENT_LEFT, ConnectRefused, NamespaceApp, Restored, Socket
 from catfish.wire.socketio import ACK, CONNECT, CONNECT_ERROR, DISCONNECT, EVENT, Packet
 
@@ -92,8 +92,8 @@ class Client(EngineReceiver):
             return
         work = self._handle(packet)
         if work is not None:
-            waiting_max = self.server.settings.requests_waiting_max
-            self._inbox = Inbox(self._handle_queued, self._perform, self._wake, self, waiting_max)
+            gauge = Gauge(self, self.server.settings.requests_waiting_max)
+            self._inbox = Inbox(self._handle_queued, self._perform, self._wake, gauge)
             self._inbox.receive(work)
 
     def moved(self) -> None:
@@ -249,4 +249,4 @@ class Client(EngineReceiver):
         self.session.push(self.codec.packet(CONNECT_ERROR, problem, name))
 
     async def _perform(self, work: Work) -> None:
-        await work.coroutine
+        await (work.coroutine if work.context is None else work.context(work.coroutine))
