@@ -252,9 +252,9 @@ def chat(
 
     if url is None:
         url = native_url(load_settings(config, assignments, flags).settings)
-    from catfish.client import terminal
+    from catfish.client.terminal import run as talk
 
-    run_to_end(partial(terminal.run, url, room, name or getpass.getuser()))
+    run_to_end(partial(talk, url, room, name or getpass.getuser()))
 
 
 def native_url(settings: Settings) -> str:

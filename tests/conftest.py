@@ -19,6 +19,18 @@ hypothesis.settings.register_profile("catfish", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("catfish")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """Give a skip within an async test its reason back: pytest-trio 0.8 raises another one without it."""
+    skipped = call.excinfo.value if call.excinfo else None
+    if isinstance(skipped, pytest.skip.Exception) and not skipped.msg:
+        error = skipped.__context__
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, pytest.skip.Exception):
+            skipped.msg = error.msg
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in plain words which parts did not run, and why: a test skips itself with a sentence as its reason."""
     reasons = Counter(_reason(report) for report in terminalreporter.getreports("skipped"))

@@ -227,8 +227,10 @@ def test_what_could_not_run_is_listed_at_the_end_in_plain_words(tmp_path: Path) 
     tests.write_text(f"""
 import pytest
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_with_node(n): pytest.skip({reason!r})
+@pytest.mark.trio
+async def test_with_node_on_trio(): pytest.skip({reason!r})
+
+def test_with_node(): pytest.skip({reason!r})
 
 @pytest.mark.skipif(True, reason="Chromium is not installed")
 def test_with_browser(): pass
