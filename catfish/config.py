@@ -75,6 +75,12 @@ def _parse_origins(texts: tuple[str, ...]) -> None:
             raise ValueError(f"{text!r} is not an origin")
 
 
+def _parse_names(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if not re.fullmatch(r"[\w.-]+", text):
+            raise ValueError(f"{text!r} is not a name")
+
+
 def _matches(pattern: str) -> Callable[[str], None]:
     def check(text: str) -> None:
         if not re.match(pattern, text):
@@ -155,6 +161,13 @@ class Settings:
     read_bytes_per_turn: int = setting(65_536, "Bytes read from one connection before the others have their turn.")
 
     # Engine.IO and Socket.IO
+    socketio_paths: tuple[str, ...] = setting(
+        ("/socket.io", "/api/v1/chat-service/socket.io"), "Paths on which Socket.IO is spoken."
+    )
+    socketio_msgpack_paths: tuple[str, ...] = setting(
+        ("/socket.io-msgpack",), "The same for clients with socket.io-msgpack-parser."
+    )
+    socketio_namespaces: tuple[str, ...] = setting(("/",), "Socket.IO namespaces that lead to the rooms.")
     ping_interval_ms: int = setting(25_000, "Milliseconds between Engine.IO pings, as clients are told.")
     ping_timeout_ms: int = setting(
         20_000, "Milliseconds for an answer to an Engine.IO ping; then the session is over (ping timeout)."
@@ -179,6 +192,12 @@ class Settings:
     asked_max: int = setting(
         1_000,
         "Events of ours that one Socket.IO client has yet to acknowledge; the oldest is given up for a further one.",
+    )
+    contracts: tuple[str, ...] = setting(
+        ("all",),
+        "Event vocabularies that Socket.IO clients may speak; what a client of another one sends is ignored.",
+        form="all, or some of catfish, yum, chatpoc, pulsechat, peerprep and the names that installed packages bring",
+        check=_parse_names,
     )
 
     # Requests

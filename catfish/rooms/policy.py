@@ -60,14 +60,14 @@ class Policy:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def room(self, text: str) -> str:
-        return _label("room", text, ROOM_CHARS_MAX)
+    def room(self, text: str, field: str = "room") -> str:
+        return _label(field, text, ROOM_CHARS_MAX)
 
     def code(self, text: str) -> str:
         return _label("code", text.strip(), CODE_CHARS_MAX)
 
-    def user(self, text: str) -> str:
-        return _label("user", text, USER_CHARS_MAX)
+    def user(self, text: str, field: str = "user") -> str:
+        return _label(field, text, USER_CHARS_MAX)
 
     def name(self, text: str) -> str:
         return _label("name", text.strip(), NAME_CHARS_MAX)
