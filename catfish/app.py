@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import trio
 from hypercorn.config import Config
@@ -24,15 +24,20 @@ from hypercorn.typing import ASGIFramework
 
 from catfish import systemd
 from catfish.config import Settings
+from catfish.contracts import registry
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.app import Health, build_app
+from catfish.http.paths import Paths
 from catfish.net.connection import Endpoint
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener
 from catfish.net.listener import serve as listen
 from catfish.net.timers import Timers
+from catfish.server.engineio import EngineServer
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint
+from catfish.server.socketio import SocketIOServer
+from catfish.server.vocabularies import RoomsNamespace
 from catfish.store.database import open_database, prepare_schema
 from catfish.store.postgres import PostgresStore
 from catfish.wire.http import RequestHead
@@ -70,8 +75,10 @@ async def _serve(
     native = NativeEndpoint(instance)
     started_at = trio.current_time()
 
+    engines = socketio_engines(instance)
+
     def route(head: RequestHead) -> Endpoint | None:
-        return native if head.path == NATIVE_PATH else None
+        return native if head.path == NATIVE_PATH else paths.endpoint(head)
 
     def health() -> Health:
         journal = instance.journal.statistics()
@@ -85,10 +92,13 @@ async def _serve(
         ready = not (instance.draining or journal.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    http = HypercornHandoff(cast("ASGIFramework", build_app(health)), _http_config(settings))
+    paths = Paths(engines, build_app(health))
+    http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         await nursery.start(instance.run)
+        for engine in engines.values():
+            await nursery.start(engine.run)
         await nursery.start(http.run)
         listener: Listener = await nursery.start(partial(listen, settings, route, http))
         nursery.start_soon(_feed_watchdog)
@@ -99,12 +109,35 @@ async def _serve(
         announce("catfish stops; a second signal stops it at once")
         async with trio.open_nursery() as draining:
             draining.start_soon(_cut_at_second_signal, signals, draining.cancel_scope)
-            await drain(instance, listener, http, close)
+            await drain(instance, listener, http, engines.values(), close)
             draining.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
 
-async def drain(instance: Instance, listener: Listener, http: HypercornHandoff, close: Close) -> None:
+def socketio_engines(instance: Instance) -> dict[str, EngineServer]:
+    """Socket.IO with our vocabularies, by path.
+
+    Raises:
+        StartError: a vocabulary that the settings name cannot be had.
+    """
+    settings = instance.settings
+    vocabularies = registry.load(settings.contracts)
+    engines: dict[str, EngineServer] = {}
+    parsers: dict[Literal["json", "msgpack"], tuple[str, ...]] = {
+        "json": settings.socketio_paths,
+        "msgpack": settings.socketio_msgpack_paths,
+    }
+    for parser, paths in parsers.items():
+        for path in paths:
+            namespaces = [RoomsNamespace(instance, name, vocabularies) for name in settings.socketio_namespaces]
+            app = SocketIOServer(settings, namespaces, parser)
+            engines[path] = EngineServer(settings, instance.timers, app)
+    return engines
+
+
+async def drain(
+    instance: Instance, listener: Listener, http: HypercornHandoff, engines: Iterable[EngineServer], close: Close
+) -> None:
     """End gently, within `drain_grace_s`."""
     settings = instance.settings
     with trio.move_on_after(settings.drain_grace_s) as grace:
@@ -112,6 +145,8 @@ async def drain(instance: Instance, listener: Listener, http: HypercornHandoff, 
         await http.terminate()
         instance.announce_draining()
         await instance.journal.flush()
+        for engine in engines:
+            engine.close_all(close)
         cut = await listener.drain(close, max(0.0, grace.deadline - trio.current_time() - FINISH_S))
         if cut:
             log.warning("connections did not end in time and were cut", extra={"connections": cut})

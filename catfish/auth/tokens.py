@@ -30,6 +30,9 @@ class TokenVerifier:
     def __init__(self, settings: Settings) -> None:
         self._secret = settings.jwt_secret
         self.required = settings.auth == "required"
+        """Whether nobody comes in without a token."""
+        self.checks = self._secret is not None
+        """Whether it can tell a good token from a bad one."""
 
     def verify(self, token: str) -> Identity:
         """Raises:

@@ -11,41 +11,25 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from catfish.config import Settings
-from catfish.http.engineio import PollingApp, Receive, Scope, Send, answer
-from catfish.net.connection import Endpoint
+from catfish.http.engineio import Receive, Scope, Send, answer
+from catfish.http.paths import Paths
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener, serve
 from catfish.net.timers import Timers
 from catfish.server.engineio import EngineServer
 from catfish.server.engineio.server import EngineApp
-from catfish.wire.http import RequestHead
 
 NOT_FOUND: Final = b'{"status":"fail","code":"not_found","message":"There is nothing on this path."}'
 
 
-class Paths:
-    """Which Engine.IO server a path leads to; a slash at the end makes no difference."""
-
-    def __init__(self, engines: Mapping[str, EngineServer]) -> None:
-        self._engines = {path.rstrip("/"): engine for path, engine in engines.items()}
-        self._polling = {path: PollingApp(engine) for path, engine in self._engines.items()}
-
-    def endpoint(self, head: RequestHead) -> Endpoint | None:
-        """For WebSockets: the listener's router."""
-        return self._engines.get(head.path.rstrip("/"))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """For everything else: an ASGI application."""
-        if scope["type"] == "lifespan":
-            while (await receive())["type"] != "lifespan.shutdown":
-                await send({"type": "lifespan.startup.complete"})
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        polling = self._polling.get(scope["path"].rstrip("/"))
-        if polling is not None:
-            await polling(scope, receive, send)
-        else:
-            await answer(send, 404, NOT_FOUND, [(b"content-type", b"application/json")])
+async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI application of all other paths."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await answer(send, 404, NOT_FOUND, [(b"content-type", b"application/json")])
 
 
 async def serve_apps(
@@ -66,7 +50,7 @@ async def serve_apps(
     """
     timers = Timers()
     engines = {path: EngineServer(settings, timers, app) for path, app in apps.items()}
-    paths = Paths(engines)
+    paths = Paths(engines, nothing_here)
     http = HypercornHandoff(cast(ASGIFramework, paths), Config())
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)

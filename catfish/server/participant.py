@@ -322,6 +322,13 @@ class Participant:
             if attendance.live.arriving:
                 attendance.live.settle(self)
 
+    def move(self, audience: Audience, push: Callable[[Any], None]) -> None:
+        """The session gets events in another form from now on."""
+        for attendance in self._rooms.values():
+            attendance.live.move(self, audience)
+        self.audience = audience
+        self.push = push
+
     def end(self) -> None:
         """The connection is gone: nothing is heard any more, and the grace period runs."""
         self.ended = True
