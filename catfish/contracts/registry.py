@@ -30,7 +30,7 @@ BUILT_IN: Final[dict[str, Callable[[], Vocabulary]]] = {
 }
 
 
-def load(names: Sequence[str], plug_ins: Iterable[EntryPoint] | None = None) -> list[Vocabulary]:
+def load_vocabularies(names: Sequence[str], plug_ins: Iterable[EntryPoint] | None = None) -> list[Vocabulary]:
     """Make the vocabularies of these names, in this order, each once.
 
     Args:
