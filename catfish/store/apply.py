@@ -67,7 +67,7 @@ class Applier:
     # Rooms and members
 
     def _create(self, command: CreateRoom) -> RoomRecord | Rejected:
-        room = self._rooms.by_id.get(command.id)
+        room = _seen(self._rooms.by_id.get(command.id), command)
         if room is None:
             return refusals.code_taken()
         if room.created_by != command.user or room.kind is not command.kind:
@@ -78,11 +78,11 @@ class Applier:
 
     def _join(self, command: Join) -> Joined | Rejected:
         if command.room is not None:
-            room = self._rooms.by_id.get(command.room)
+            room = _seen(self._rooms.by_id.get(command.room), command)
             if room is None:
                 return refusals.no_such_room(command.room)
         else:
-            room = self._rooms.by_code.get(normalise_code(command.code or ""))
+            room = _seen(self._rooms.by_code.get(normalise_code(command.code or "")), command)
             if room is None:
                 return refusals.no_such_code(command.code)
         if room.closed:
@@ -327,3 +327,13 @@ class Applier:
         room.reads[command.user] = seq
         room.reads_moved.add(command.user)
         return Read(seq=seq, moved=True)
+
+
+def _seen(room: RoomState | None, command: Command) -> RoomState | None:
+    """The room, unless a command that comes later in the batch makes it."""
+    if room is None or room.opener is None:
+        return room
+    if room.opener is not command:
+        return None
+    room.opener = None
+    return room

@@ -27,7 +27,7 @@ from catfish.rooms.ports import StoreUnavailable
 from catfish.store import queries, refusals
 from catfish.store.apply import Applier
 from catfish.store.arrays import int8s
-from catfish.store.connection import Connection, Connector, is_conflict, is_outage, is_unstorable, rollback
+from catfish.store.connection import Connection, Connector, is_conflict, is_outage, is_unstorable, pipelined, rollback
 from catfish.store.load import Loader
 from catfish.store.marker import Marker
 from catfish.store.write import Claimed, Writer
@@ -188,7 +188,7 @@ class Committer:
             told = self._about_to_commit(batch, answers)
             connection.execute(b"COMMIT")
         else:
-            with connection.pipeline():
+            with pipelined(connection):
                 connection.execute(b"BEGIN")
                 self._marker.mark(connection)
                 answers, writer = self._perform(connection, batch, attempts.careful > 0, attempts.lost)
@@ -218,7 +218,7 @@ class Committer:
         connection.execute(b"SAVEPOINT part")
         answers: Answers
         try:
-            with connection.pipeline():
+            with pipelined(connection):
                 answers, writer = self._perform(connection, batch, True, lost)
             writer.finish()
         except Exception as error:

@@ -11,6 +11,8 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -142,6 +144,23 @@ def is_unstorable(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, psycopg.DataError)
     return state[:2] in {"22", "23", "54"}
+
+
+@contextmanager
+def pipelined(connection: Connection) -> Iterator[None]:
+    """A pipeline that says only what went wrong first: psycopg also logs that it could not be ended properly then."""
+    failure: Exception | None = None
+    try:
+        with connection.pipeline():
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = error
+    except psycopg.Error:
+        if failure is None:
+            raise
+    if failure is not None:
+        raise failure
 
 
 def rollback(connection: Connection) -> None:

@@ -56,12 +56,15 @@ class Loader:
         self._rooms = Rooms()
         self._readings: list[Reading] = []
         self._batch = batch
+        self._openers: dict[str, Command] = {}
         self._by_type: dict[type[Command], list[Any]] = {}
         for command in batch:
             self._by_type.setdefault(type(command), []).append(command)
 
     def load(self) -> Rooms:
         own = self._lock()
+        # A message that was stored before its room was closed is answered again; no index would tell.
+        self._careful |= any(room.closed for room in self._rooms.all())
         if self._by_type.keys() - {SendMessage} or self._careful:
             self._read_members(own)
             self._read_messages()
@@ -123,7 +126,9 @@ class Loader:
         self._read(queries.LOCK_NAMED, parameters, self._add_room)
 
     def _add_room(self, row: Row) -> None:
-        self._rooms.add(room_from_row(row))
+        room = room_from_row(row)
+        room.opener = self._openers.get(room.id)
+        self._rooms.add(room)
 
     def _set_now(self, row: Row) -> None:
         self._rooms.now = row[0]
@@ -131,22 +136,26 @@ class Loader:
     def _open_rooms(self, batch: Sequence[Command]) -> None:
         """Make the rooms that are asked for and are not there, in the order of their ids (see above)."""
         wanted: dict[str, tuple[str, str | None, str | None, int | None, str]] = {}
+        openers: dict[str, Command] = {}
         codes: set[str] = set()
         for command in batch:
             if isinstance(command, CreateRoom) and command.id not in wanted:
                 code = None if command.code is None else normalise_code(command.code)
                 if code is None or code not in codes:
                     wanted[command.id] = (command.kind.value, code, command.name, command.capacity, command.user)
+                    openers[command.id] = command
                     codes |= set() if code is None else {code}
             elif isinstance(command, Join) and command.create and command.room is not None:
                 wanted.setdefault(command.room, (RoomKind.OPEN.value, None, None, None, command.user))
+                openers.setdefault(command.room, command)
         if not wanted:
             return
         ids = sorted(wanted)
         kinds, code_list, names, capacities, users = zip(*(wanted[id] for id in ids), strict=True)
-        self._connection.execute(
+        self._read(
             queries.OPEN,
             (texts(ids), texts(kinds), texts(code_list), texts(names), int8s(capacities), texts(users)),
+            lambda row: self._openers.update({row[0]: openers[row[0]]}),
         )
 
     # Then: who is in them

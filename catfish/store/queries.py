@@ -52,6 +52,7 @@ FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::te
     AS o (id, kind, code, name, capacity, created_by)
 WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.id = o.id OR r.code = o.code)
 ON CONFLICT DO NOTHING
+RETURNING id
 """)
 
 LOCK: Final = statement(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from catfish.rooms.commands import RoomRecord
+from catfish.rooms.commands import Command, RoomRecord
 from catfish.rooms.model import Member, Message, Room, RoomKind
 
 
@@ -94,6 +94,7 @@ class RoomState:
         "name",
         "new",
         "number",
+        "opener",
         "reacted",
         "reactions",
         "reads",
@@ -135,6 +136,8 @@ class RoomState:
         self.users_count = users_count
         self.guarded = False
         """The rows in `strangers` are locked; otherwise a stranger is claimed before being taken."""
+        self.opener: Command | None = None
+        """The command of this batch that made the room, until its turn comes: those before it do not see the room."""
         self.closing = False
         self.changed = False
         self.users: dict[str, dict[str, Presence]] = {}

@@ -322,7 +322,7 @@ class MemoryRooms:
         last = not room.of_user(command.user)
         if not room.presences:
             room.departed.clear()
-        elif last:
+        elif last and room.kind is not RoomKind.MATCHED:
             room.departed.add(command.user)
         if last and room.kind is RoomKind.MATCHED:
             room.strangers.pop(command.user, None)
