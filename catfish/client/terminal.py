@@ -9,15 +9,17 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
 from catfish.client.client import Client, connect
-from catfish.client.errors import ClientClosed, ConnectFailed
+from catfish.client.errors import ClientClosed, ClientError, ConnectFailed
 from catfish.client.lines import Act, Ask, Delete, Edit, Line, Mistake, React, Say, parse_line
 from catfish.client.link import Address, parse_url
 from catfish.client.screen import Pipe, Prompt, Screen
+from catfish.client.states import State
 from catfish.client.text import visible
 from catfish.client.view import Shown, View, help_lines, notice
 from catfish.errors import Rejected, StartError
@@ -124,7 +126,7 @@ class Chat:
         self._sent = 0
         self._refused: list[str] = []
         self._told_typing_at = float("-inf")
-        self._interrupted = False
+        self._interrupted = self._leaving = False
 
     def _prompt(self) -> Prompt:
         return Prompt(f"{visible(self._client.name)}> ", self._typed)
@@ -145,6 +147,7 @@ class Chat:
                     with trio.move_on_after(_GOODBYE_S if self._screen.interactive else float("inf")):
                         await self._drained.wait()
                     sending.cancel_scope.cancel()
+                await self._leave()
                 await self._client.aclose()  # ends the events, once all that came are shown
         if self._interrupted and not self._screen.interactive:
             raise KeyboardInterrupt
@@ -152,6 +155,14 @@ class Chat:
             raise StartError(f"{_count(self._waiting, 'message')} could not be sent")
         if self._refused and not self._screen.interactive:
             raise StartError(f"{len(self._refused)} of {_count(self._sent, 'line')} refused: {self._refused[-1]}")
+
+    async def _leave(self) -> None:
+        """So that the others hear of it now, and not when nobody came back for a while."""
+        self._leaving = True
+        if self._client.state is State.OPEN:
+            # What goes wrong now no longer matters: the grace period does the same, later.
+            with trio.move_on_after(_GOODBYE_S, shield=True), suppress(ClientError, Rejected):
+                await self._client.leave(self._room)
 
     # What the person does
 
@@ -224,7 +235,7 @@ class Chat:
                 raise StartError(f"the room does not let you in again: {visible(event.data['message'])}")
             await self._show(self.view.event(event, trio.current_time()))
             self._refresh()
-            if self._room not in self._client.rooms:
+            if self._room not in self._client.rooms and not self._leaving:
                 raise StartError(f"you are no longer in {self.view.title}")
         everything.cancel()
 
@@ -246,6 +257,7 @@ class Chat:
         with trio.open_signal_receiver(*_QUITS) as signals:
             async for number in signals:
                 self._interrupted = number == signal.SIGINT
+                await self._leave()
                 everything.cancel()
 
 
