@@ -41,7 +41,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    cli()
+    cli(prog_name="catfish")
 
 
 class SettingsProblem(click.ClickException):

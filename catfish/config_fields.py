@@ -74,4 +74,6 @@ def expected(field: attrs.Attribute[Any]) -> str:
         return f"a whole number, {1 if least is None else least:g} or more"
     if kind is float:
         return "a number above 0" if least is None else f"a number, {least:g} or more"
+    if get_origin(kind) is tuple:
+        return "a list of texts (separated by commas in the environment)"
     return {bool: "true or false", Path: "a path", str: "a text"}[kind]
