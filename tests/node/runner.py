@@ -32,5 +32,5 @@ async def run_node(script: Path, *arguments: str) -> Any:
     finished = await trio.run_process(
         ["node", str(script), str(MODULES), *arguments], capture_stdout=True, stderr=subprocess.STDOUT, check=False
     )
-    assert finished.returncode == 0, finished.stdout.decode()
+    assert finished.returncode == 0, f"exit status {finished.returncode}: {finished.stdout.decode()}"
     return json.loads(finished.stdout)

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
+from catfish import config
+from catfish.config import Settings
 from catfish.http.standalone import serve_apps
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -24,14 +25,18 @@ async def open_documented(name: str, monkeypatch: pytest.MonkeyPatch, **settings
     found = re.search(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
     assert found is not None
     started: list[Any] = []
+
+    def make_settings(**values: Any) -> Settings:
+        return Settings(**{**values, **settings_instead, "bind": ("127.0.0.1:0",)})
+
     with monkeypatch.context() as patch:
         patch.setattr(trio, "run", lambda *args: started.extend(args))
+        patch.setattr(config, "Settings", make_settings)
         exec(compile(found[1], name, "exec"), {"__name__": "__main__"})
     function, settings, apps = started
     assert function is serve_apps
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            effective = attrs.evolve(settings, bind=("127.0.0.1:0",), **settings_instead)
-            listener = await nursery.start(partial(serve_apps, effective, apps))
+            listener = await nursery.start(partial(serve_apps, settings, apps))
             yield listener.addresses[0]
             nursery.cancel_scope.cancel()

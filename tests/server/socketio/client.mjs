@@ -5,7 +5,11 @@ import path from 'node:path';
 
 const { io } = createRequire(path.resolve(process.argv[2]) + '/')('socket.io-client');
 const url = process.argv[3];
-const once = (socket, event) => new Promise(resolve => socket.once(event, (...args) => resolve(args)));
+const once = (socket, event) => new Promise((resolve, reject) => {
+  socket.once(event, (...args) => resolve(args));
+  socket.once('disconnect', (reason, details) => reject(new Error(`${reason} ${details?.description ?? ''}`)));
+  if (event !== 'connect_error') socket.once('connect_error', error => reject(new Error(`${error} ${error.description ?? ''}`)));
+});
 const hex = value => Buffer.from(value).toString('hex');
 // One client after the other, on each transport.
 async function one() {

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parent / "client.mjs"
 
 async def test_socket_io_client_uses_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     require_node("socket.io-client")
-    async with open_documented("socketio.md", monkeypatch) as url:
+    async with open_documented("socketio.md", monkeypatch, ping_timeout_ms=3000, connect_timeout_s=10.0) as url:
         found = await run_node(SCRIPT, url, "one")
     assert set(found) == {"polling", "websocket", "polling+websocket"}
     for transports, one in found.items():
