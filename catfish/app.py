@@ -121,7 +121,7 @@ def socketio_engines(instance: Instance) -> dict[str, EngineServer]:
         StartError: a vocabulary that the settings name cannot be had.
     """
     settings = instance.settings
-    vocabularies = registry.load(settings.contracts)
+    vocabularies = registry.load_vocabularies(settings.contracts)
     engines: dict[str, EngineServer] = {}
     parsers: dict[Literal["json", "msgpack"], tuple[str, ...]] = {
         "json": settings.socketio_paths,

@@ -162,12 +162,18 @@ class Settings:
 
     # Engine.IO and Socket.IO
     socketio_paths: tuple[str, ...] = setting(
-        ("/socket.io", "/api/v1/chat-service/socket.io"), "Paths on which Socket.IO is spoken."
+        ("/socket.io", "/api/v1/chat-service/socket.io"),
+        "Paths on which Socket.IO is spoken.",
+        form="paths such as /socket.io",
     )
     socketio_msgpack_paths: tuple[str, ...] = setting(
-        ("/socket.io-msgpack",), "The same for clients with socket.io-msgpack-parser."
+        ("/socket.io-msgpack",),
+        "Paths for Socket.IO clients with socket.io-msgpack-parser.",
+        form="paths such as /socket.io-msgpack",
     )
-    socketio_namespaces: tuple[str, ...] = setting(("/",), "Socket.IO namespaces that lead to the rooms.")
+    socketio_namespaces: tuple[str, ...] = setting(
+        ("/",), "Socket.IO namespaces that lead to the rooms.", form="names that begin with a slash"
+    )
     ping_interval_ms: int = setting(25_000, "Milliseconds between Engine.IO pings, as clients are told.")
     ping_timeout_ms: int = setting(
         20_000, "Milliseconds for an answer to an Engine.IO ping; then the session is over (ping timeout)."
