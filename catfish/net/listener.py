@@ -132,8 +132,7 @@ class Listener:
                 if self._hub is not None:
                     await services.start(self._hub.run)
                 async with trio.open_nursery() as streams:
-                    for bound in self._bounds:
-                        streams.start_soon(self._accept, bound, streams)
+                    streams.start_soon(self._accept_everywhere, streams)
                     task_status.started(self)
                     await trio.sleep_forever()
         finally:
@@ -141,12 +140,17 @@ class Listener:
             if self._hub is not None:
                 self._hub.close()
 
-    async def _accept(self, bound: Bound, streams: trio.Nursery) -> None:
+    async def _accept_everywhere(self, streams: trio.Nursery) -> None:
         with self._accepting:
-            while True:
-                await trio.lowlevel.wait_readable(bound.sock)
-                if not self._accept_waiting(bound, streams):
-                    await trio.sleep(BACKOFF_S)
+            async with trio.open_nursery() as nursery:
+                for bound in self._bounds:
+                    nursery.start_soon(self._accept, bound, streams)
+
+    async def _accept(self, bound: Bound, streams: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(bound.sock)
+            if not self._accept_waiting(bound, streams):
+                await trio.sleep(BACKOFF_S)
 
     def _accept_waiting(self, bound: Bound, streams: trio.Nursery) -> bool:
         """Accept what waits. Returns whether the kernel had the means to."""
