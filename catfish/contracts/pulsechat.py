@@ -272,7 +272,7 @@ def compose(message: Message) -> tuple[str, dict[str, Any]]:
     stored = message.data.get("pulse") if isinstance(message.data, dict) else None
     if isinstance(stored, dict):
         event, path, value = stored.get("event"), stored.get("text"), stored.get("value")
-        if event in HEARD_AS and isinstance(value, dict) and _is_by(message, value):
+        if isinstance(event, str) and event in HEARD_AS and isinstance(value, dict) and _is_by(message, value):
             if path is None:
                 whole = value if _fields(event, value).get("image") == message.content else None
             else:
