@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import trio
@@ -314,8 +314,8 @@ class Client(Calls):
             asked_at = trio.current_time()
             if link.heard_at + quiet_s > asked_at:
                 continue
-            with trio.move_on_after(self._limits.heartbeat_timeout_s) as patience:
-                await self._ask("ping", None)
+            with trio.move_on_after(self._limits.heartbeat_timeout_s) as patience, suppress(Rejected):
+                await self._ask("ping", None)  # a refusal is a sign of life as well
             if patience.cancelled_caught and link.heard_at < asked_at:
                 link.abort(Ended(HEARTBEAT_TIMEOUT))
                 return
@@ -371,7 +371,8 @@ async def connect(
         url: `ws://HOST:PORT`, `wss://…`, `HOST:PORT` or `unix:SOCKET`; the path is `/ws` unless it names another.
         user: a stable id of the user. Without it (and without a token) one is drawn, which lasts as long as the client.
         name: what others see.
-        token: as the server asks for, or an async function that fetches a fresh one for every connection.
+        token: as the server asks for, or an async function that fetches a fresh one for every connection; what it
+            raises ends the client.
         codec: how envelopes are encoded; both mean the same.
         reconnect: come back by itself after a lost connection.
         limits: see `Limits`.

@@ -52,9 +52,17 @@ class Address(NamedTuple):
         if self.unix_path is not None:
             return await trio.open_unix_socket(self.unix_path)
         if self.secure:
-            return await trio.open_ssl_over_tcp_stream(
+            stream = await trio.open_ssl_over_tcp_stream(
                 self.host, self.port, https_compatible=True, ssl_context=ssl_context or ssl.create_default_context()
             )
+            try:
+                await stream.do_handshake()  # here, so that a bad certificate is told apart from a lost connection
+            except BaseException as error:
+                await trio.aclose_forcefully(stream)
+                if isinstance(error, trio.BrokenResourceError) and isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from None
+                raise
+            return stream
         return await trio.open_tcp_stream(self.host, self.port)
 
 
@@ -188,8 +196,11 @@ class Link:
         with self._scope:
             try:
                 self._stream = stream = _Stream(await self._dial())
-            except (OSError, ssl.SSLError) as error:
-                return Ended(Close(ABNORMAL, f"no connection to {self._address.url}: {_reason(error)}", True))
+            except OSError as error:
+                trusted = not isinstance(error, ssl.SSLCertVerificationError)
+                return Ended(Close(ABNORMAL, f"no connection to {self._address.url}: {_reason(error)}", trusted))
+            except trio.BrokenResourceError:
+                return Ended(Close(ABNORMAL, f"{self._address.url} hung up during the TLS handshake", True))
             try:
                 ended = await self._converse(stream)
             finally:
@@ -304,6 +315,8 @@ def _reason(error: OSError) -> str:
     cause: BaseException | None = error.__cause__ or error
     if isinstance(cause, BaseExceptionGroup):
         cause = _leaf(cause)
+    if isinstance(cause, ssl.SSLError):
+        return getattr(cause, "verify_message", "") or cause.reason or str(cause)
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
         return os.strerror(cause.errno)
     return str(cause)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, TextIO
+from typing import Protocol
 
 import trio
 from prompt_toolkit import PromptSession
@@ -59,16 +58,18 @@ class Pipe:
         return nullcontext()
 
     async def show(self, lines: Iterable[Text]) -> None:
-        await self._write(sys.stdout, lines)
+        await self._write(1, lines)
 
     async def note(self, lines: Iterable[Text]) -> None:
-        await self._write(sys.stderr, lines)
+        await self._write(2, lines)
 
-    async def _write(self, file: TextIO, lines: Iterable[Text]) -> None:
-        text = "".join(f"{line.plain}\n" for line in lines)
-        if text:
-            # In a thread: whoever reads the pipe may be slow, and the connection must be looked after meanwhile.
-            await trio.to_thread.run_sync(_write_out, file, text)
+    async def _write(self, descriptor: int, lines: Iterable[Text]) -> None:
+        data = "".join(f"{line.plain}\n" for line in lines).encode("utf-8", "replace")
+        # In a thread: whoever reads the pipe may be slow, and the connection must be looked after meanwhile. On the
+        # descriptor: a thread that is left waiting would hold the lock of sys.stdout at exit.
+        while data:
+            written = await trio.to_thread.run_sync(os.write, descriptor, data, abandon_on_cancel=True)
+            data = data[written:]
 
     async def read(self) -> str | None:
         while True:
@@ -79,18 +80,12 @@ class Pipe:
             if self._ended or len(line) > _LINE_CHARS_MAX:
                 self._read_ahead = ""
                 return line or None
-            # The descriptor, not sys.stdin: a thread that is left waiting in there would hold its lock at exit.
             data = await trio.to_thread.run_sync(os.read, 0, _READ_BYTES, abandon_on_cancel=True)
             self._read_ahead += self._decoder.decode(data, final=not data)
             self._ended = not data
 
     def refresh(self, toolbar: str) -> None:
         pass
-
-
-def _write_out(file: TextIO, text: str) -> None:
-    file.buffer.write(text.encode(file.encoding, "replace"))
-    file.buffer.flush()
 
 
 class Prompt:

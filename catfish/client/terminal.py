@@ -43,6 +43,7 @@ async def run(url: str, room: str, name: str) -> None:
             also when lines from a pipe were refused.
         KeyboardInterrupt: interrupted while reading from a pipe.
     """
+    url, room, name = _encodable(url), _encodable(room), _encodable(name)
     try:
         address = parse_url(url)
     except ValueError as error:
@@ -61,10 +62,14 @@ async def run(url: str, room: str, name: str) -> None:
             case ClientClosed() as closed:
                 raise StartError(f"the server ended the connection: {visible(closed.close.reason)}") from None
             case BrokenPipeError():
-                # Whoever read our lines has seen enough. Nothing more may be written at exit either.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                pass  # whoever read our lines has seen enough
             case _:
                 raise
+
+
+def _encodable(text: str) -> str:
+    """Bytes that were no UTF-8, on the command line or at the prompt, become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _only(error: BaseException) -> BaseException:
@@ -134,9 +139,9 @@ class Chat:
     async def run(self) -> None:
         """Until the person leaves. Raises what `run` above raises."""
         with self._screen.running():
-            await self._show(self.view.enter(self._joined))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_signals, nursery.cancel_scope)
+                await self._show(self.view.enter(self._joined))
                 nursery.start_soon(self._show_events, nursery.cancel_scope)
                 if self._screen.interactive:
                     nursery.start_soon(self._keep_fresh)
@@ -169,6 +174,7 @@ class Chat:
     async def _read(self) -> None:
         async with self._out:
             while (line := await self._screen.read()) is not None:
+                line = _encodable(line)
                 parsed = parse_line(line) if self._screen.interactive else Say(line) if line.strip() else None
                 match parsed:
                     case None:

@@ -167,20 +167,23 @@ class Codec:
             envelope = self._decode_any(message)
         except (ValueError, RecursionError) as error:
             raise PeerError(PROTOCOL_ERROR, _explain(error, "the frame")) from None
-        if type(envelope) is list:
+        if type(envelope) is list and envelope:
+            kind, length = envelope[0], len(envelope)
+            if length == 2 and type(kind) is str and kind != "error":
+                return Event(kind, envelope[1])
+            if length == 2 and type(kind) is int and 1 <= kind <= ID_MAX:
+                return Reply(kind, envelope[1])
             match envelope:
                 case ["error", {"code": str(code), "message": str(text), **rest}]:
                     return _refusal(None, code, text, rest)
-                case [str(name), data]:
-                    return Event(name, data)
-                case [int(id), data] if _is_id(id):
-                    return Reply(id, data)
-                case [int(id), None, {"code": str(code), "message": str(text), **rest}] if _is_id(id):
-                    return _refusal(id, code, text, rest)
+                case ["error", data]:
+                    return Event("error", data)
+                case [int(), None, {"code": str(code), "message": str(text), **rest}] if _is_id(kind):
+                    return _refusal(kind, code, text, rest)
         raise PeerError(PROTOCOL_ERROR, "the frame is not an envelope")
 
 
-def _is_id(value: int) -> bool:
+def _is_id(value: object) -> bool:
     return type(value) is int and 1 <= value <= ID_MAX
 
 

@@ -166,10 +166,13 @@ class FakeServer:
             await ours.send_all(self.raw_answer)
             await ours.send_eof()
             return theirs
-        session = FakeSession(self, len(self.all_sessions) + 1, ours)
-        self.all_sessions.append(session)
-        self.nursery.start_soon(session.serve)
+        self.nursery.start_soon(self.serve, ours)
         return theirs
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        session = FakeSession(self, len(self.all_sessions) + 1, stream)
+        self.all_sessions.append(session)
+        await session.serve()
 
     @property
     def session(self) -> FakeSession:

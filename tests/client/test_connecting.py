@@ -5,6 +5,9 @@ Against a scripted server, over memory streams, in virtual time.
 
 from __future__ import annotations
 
+import ssl
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +156,36 @@ async def test_goodbye_is_said_even_when_the_block_is_cancelled(autojump_clock: 
             await trio.sleep_forever()
     await wait_all_tasks_blocked()
     assert server.session.closed == (1000, "bye")
+
+
+TLS = Path(__file__).parents[1] / "net" / "tls"
+
+
+async def test_over_tls_the_certificate_is_checked(server: FakeServer, nursery: trio.Nursery) -> None:
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(TLS / "localhost.pem", TLS / "localhost.key")
+    serve = partial(trio.serve_ssl_over_tcp, server.serve, 0, ours, host="127.0.0.1", https_compatible=True)
+    listeners: list[Any] = await nursery.start(serve)
+    port = listeners[0].transport_listener.socket.getsockname()[1]
+    trusting = ssl.create_default_context(cafile=str(TLS / "localhost.pem"))
+    async with connect(f"wss://localhost:{port}", ssl_context=trusting) as client:
+        assert await client.request("ping", "over TLS") == "over TLS"
+    with pytest.raises(ConnectFailed) as caught:
+        async with connect(f"wss://localhost:{port}"):
+            pass
+    assert "self-signed certificate" in str(caught.value)
+    assert not caught.value.close.reconnect
+    with pytest.raises(ConnectFailed, match="no connection"):
+        async with connect(f"wss://127.0.0.1:{await silent_port(nursery)}"):
+            pass
+    nursery.cancel_scope.cancel()
+
+
+async def silent_port(nursery: trio.Nursery) -> int:
+    """Where somebody answers who does not speak TLS."""
+
+    async def babble(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"220 smtp.example ESMTP\r\n" * 10)
+
+    listeners: list[Any] = await nursery.start(partial(trio.serve_tcp, babble, 0, host="127.0.0.1"))
+    return int(listeners[0].socket.getsockname()[1])

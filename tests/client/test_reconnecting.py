@@ -184,3 +184,12 @@ async def test_closing_does_not_wait_long_for_a_server_that_is_stuck(
         server.streams[-1].send_stream.send_all_hook = trio.sleep_forever
         asked = trio.current_time()
     assert trio.current_time() - asked <= Limits().close_s
+
+
+async def test_a_ping_that_is_refused_is_a_sign_of_life(
+    autojump_clock: MockClock, server: FakeServer, client: Client
+) -> None:
+    server.handlers["ping"] = refuse("busy")
+    await trio.sleep(100)
+    assert client.state is State.OPEN
+    assert heard(server.session).count("ping") == 2

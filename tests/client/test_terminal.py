@@ -318,3 +318,10 @@ async def test_the_client_of_a_chat_is_closed_when_it_ends(autojump_clock: MockC
         person.type("/quit")
     await wait_all_tasks_blocked()
     assert server.session.closed == (1000, "bye")
+
+
+async def test_bytes_that_are_no_text_do_no_harm(autojump_clock: MockClock, server: FakeServer, client: Client) -> None:
+    async with trio.open_nursery() as nursery:
+        person = await sit_down(client, nursery)
+        person.type("caf\udce9", "/quit")
+    assert person.messages == ["me: caf?"]
