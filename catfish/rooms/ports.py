@@ -10,7 +10,7 @@ import msgspec
 
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
-from catfish.rooms.events import DurableEvent
+from catfish.rooms.events import DurableEvent, Event
 from catfish.rooms.model import Member, Message
 
 
@@ -31,6 +31,39 @@ class Taken(msgspec.Struct, kw_only=True):
     record: RoomRecord
     member: Member
     away_since: int
+
+
+class Mirrored(Protocol):
+    """What a mirror tells the instance that it belongs to. Called synchronously, from the mirror's task."""
+
+    def hosts(self, number: int) -> bool:
+        """Whether the room is in memory here; events of other rooms need not be decoded."""
+        ...
+
+    def mirrored(self, number: int, event: Event, to: str | None) -> None:
+        """Another instance told its members of the room this event, or only the user `to`. Never raises."""
+        ...
+
+    def mirror_gap(self) -> None:
+        """Events of other instances may have been lost since the last call: compare every room with the store."""
+        ...
+
+    def mirror_state(self, connected: bool) -> None:
+        """The mirror works, or does not; while it does not, rooms are compared with the store again and again."""
+        ...
+
+
+class Mirror(Protocol):
+    """Events for the members on other instances. What it carries may arrive late, twice or never; the order and the
+    gaps of durable events are seen to by their revisions, and a gap is told (`Mirrored.mirror_gap`)."""
+
+    def publish(self, number: int, event: Event, to: str | None = None) -> None:
+        """Send an event to the instances that host the room. Never blocks and never raises.
+
+        What is published in one turn of the event loop leaves in one batch. While the mirror is away, events are
+        dropped and counted.
+        """
+        ...
 
 
 class Store(Protocol):
