@@ -58,7 +58,7 @@ def type_name(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.EnumType(cls=cls):
             return " or ".join(f"`{each.value}`" for each in cls)
         case msgspec.inspect.LiteralType(values=values):
-            return " or ".join(f"`{value}`" for value in sorted(values))
+            return " or ".join(f"`{value}`" for value in sorted(map(str, values)))
         case msgspec.inspect.ListType(item_type=item):
             return f"array of {type_name(item)}"
         case msgspec.inspect.DictType(value_type=value):
