@@ -69,7 +69,8 @@ class Arrival:
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
-        self.kept: list[Event] = []
+        self.kept: list[tuple[Event, int]] = []
+        """Events, each with the room's revision at its time."""
 
 
 class LiveRoom:
@@ -91,6 +92,7 @@ class LiveRoom:
         "pins",
         "revision",
         "seq",
+        "told",
     )
 
     def __init__(self, record: RoomRecord, members: Iterable[Member]) -> None:
@@ -105,6 +107,8 @@ class LiveRoom:
         self.created_by = record.created_by
         self.seq = room.seq
         self.revision = record.revision
+        self.told = record.revision
+        """The newest revision that those whom an event is being encoded for have been told, that event included."""
         self.members: dict[str, Presence] = {member.user: Presence(member) for member in members}
         self.audiences: dict[Audience, dict[Listener, None]] = {}
         self.arriving: dict[Listener, Arrival] = {}
@@ -193,12 +197,14 @@ class LiveRoom:
         if arrival is None:
             return
         audience = listener.audience
-        for event in arrival.kept:
+        for event, revision in arrival.kept:
             if isinstance(event, DurableEvent) and event.revision <= arrival.revision:
                 continue
+            self.told = max(revision, arrival.revision)
             outgoing = audience.encode(event, self)
             if outgoing is not None:
                 listener.push(outgoing)
+        self.told = self.revision
         self.audiences.setdefault(audience, {})[listener] = None
 
     def detach(self, listener: Listener) -> bool:
@@ -243,7 +249,7 @@ class LiveRoom:
         if self.arriving:
             for listener, arrival in self.arriving.items():
                 if listener is not skip:
-                    arrival.kept.append(event)
+                    arrival.kept.append((event, self.revision))
 
     def deliver_to(self, user: str, event: Event) -> None:
         """Tell every session of one member."""
@@ -253,7 +259,7 @@ class LiveRoom:
         for listener in presence.listeners:
             arrival = self.arriving.get(listener)
             if arrival is not None:
-                arrival.kept.append(event)
+                arrival.kept.append((event, self.revision))
                 continue
             outgoing = listener.audience.encode(event, self)
             if outgoing is not None:
@@ -271,7 +277,7 @@ class LiveRoom:
                 self.early[event.revision] = event
             return True
         while True:
-            self.revision = event.revision
+            self.revision = self.told = event.revision
             if isinstance(event, MessageSent):
                 self.seq = event.message.seq
             self.deliver(event)
