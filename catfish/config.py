@@ -188,6 +188,11 @@ class Settings:
     upgrade_timeout_s: float = setting(
         10.0, "Seconds for the move from polling to WebSocket; then the WebSocket is closed and polling goes on."
     )
+    recovery_s: float = setting(
+        0.0,
+        "Seconds for which a Socket.IO session may be recovered (connection state recovery); 0: never.",
+        least=0,
+    )
     connect_timeout_s: float = setting(
         45.0, "Seconds for a Socket.IO client to enter its first namespace; then the connection is closed."
     )

@@ -4,7 +4,7 @@ suite of contract tests holds both to what is promised here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -31,6 +31,31 @@ class Taken(msgspec.Struct, kw_only=True):
     record: RoomRecord
     member: Member
     away_since: int
+
+
+class SessionStore(Protocol):
+    """Socket.IO sessions that their clients may come back to, under a secret. May raise `StoreUnavailable`."""
+
+    async def save(self, secret: str, instance: str, record: Any) -> None:
+        """Remember what a session is, in the place of what was remembered; `record` is plain data."""
+        ...
+
+    async def end(self, secret: str, instance: str) -> None:
+        """Its connection to this instance has ended: from now on it can be taken for a while."""
+        ...
+
+    async def end_all(self, instance: str) -> None:
+        """As `end`, for all sessions of an instance that stops."""
+        ...
+
+    async def take(self, secret: str, instance: str, within_s: float) -> Any | None:
+        """The record of a session that is now this instance's; None when it ended more than `within_s` seconds ago, its
+        instance died more than so long ago, or there is none."""
+        ...
+
+    async def prune(self, older_s: float) -> None:
+        """Forget sessions that ended more than `older_s` seconds ago."""
+        ...
 
 
 class Mirrored(Protocol):

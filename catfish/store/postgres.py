@@ -19,6 +19,7 @@ from catfish.store import leases, reads
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
 from catfish.store.pool import Pool, PoolStatistics
+from catfish.store.sessions import Sessions
 
 
 class StoreStatistics(NamedTuple):
@@ -47,6 +48,7 @@ class PostgresStore(Store):
         )
         self._committing = trio.CapacityLimiter(1)
         self._pool = Pool(connector, settings.database_pool_max - 1)
+        self.sessions = Sessions(self._pool)
         self._take_over = leases.TakeOver()
         self._taking_over = trio.Lock()
 
