@@ -204,7 +204,7 @@ class Gate:
         self._http_streams.add(stream)
         try:
             await self._http_handler(stream)
-        except BROKEN:
+        except* BROKEN:
             pass  # the peer left, or `cut_http` closed it
         finally:
             self._http_streams.remove(stream)

@@ -51,24 +51,24 @@ class Outbox:
         """Bytes of frames that the kernel has not taken."""
         return self.cost - FRAME_COST * len(self.frames)
 
-    def head(self) -> bytes | memoryview:
-        """The next bytes to write, about `SEND_BYTES` of them at most. Only while something waits.
+    def head(self, bytes_max: int = SEND_BYTES) -> bytes | memoryview:
+        """The next bytes to write, `bytes_max` of them at most. Only while something waits.
 
         Joining copies, so it is done with what one write can take and not with everything that waits, and a part of a
         frame is a view: a reader that takes its megabyte in small bites costs no more than one that takes it at once.
         """
         frames = self.frames
         first = frames[0]
-        if self._offset or len(first) > SEND_BYTES:
-            return memoryview(first)[self._offset : self._offset + SEND_BYTES]
+        if self._offset or len(first) > bytes_max:
+            return memoryview(first)[self._offset : self._offset + bytes_max]
         if len(frames) == 1:
             return first
-        if self.cost <= SEND_BYTES:
+        if self.cost <= bytes_max:
             return b"".join(frames)
         count = size = 0
         for frame in frames:
             size += len(frame)
-            if size > SEND_BYTES:
+            if size > bytes_max:
                 break
             count += 1
         return first if count == 1 else b"".join(islice(frames, count))

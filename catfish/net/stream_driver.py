@@ -25,7 +25,8 @@ SLICE_BYTES: Final = 65_536
 LINGER_S: Final = 1.0
 """Seconds that a failed peer has to read our close frame where its half cannot be awaited (TLS has no half-close)."""
 
-BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a stream raises when its peer has gone, or when it was closed here."""
 
 
 class StreamConnection(Connection):
@@ -128,7 +129,7 @@ class StreamConnection(Connection):
             if outbox.frames:
                 self._blocked_at = trio.current_time()
                 self._watching.block(self)
-                data = outbox.head()[:SLICE_BYTES]
+                data = outbox.head(SLICE_BYTES)
                 outbox.sent(len(data))
                 self._sending = self._broken = True
                 try:

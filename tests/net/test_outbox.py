@@ -46,6 +46,8 @@ def test_many_frames_are_joined_up_to_what_one_write_can_take() -> None:
     assert len(outbox.head()) == SEND_BYTES // 3 * 3
     assert len(filled(bytes(SEND_BYTES * 5)).head()) == SEND_BYTES
     assert len(filled(b"x", bytes(SEND_BYTES * 5)).head()) == 1
+    assert filled(b"ab", b"cd").head(3) == b"ab"
+    assert filled(b"abcd").head(3) == b"abc"
 
 
 def test_a_part_of_a_frame_is_not_copied() -> None:
