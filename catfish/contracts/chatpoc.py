@@ -79,22 +79,19 @@ def chat_send(who: Participant, args: Sequence[Any], reply: Reply | None) -> Han
     code, sender, content = check_message(fields, who.policy.settings.content_chars_max)
     live = who.hosted(code=code)
     if live is None:
-        return _send_elsewhere(who, args, code, sender, content, reply)
-    _send(who, args, live.number, live.id, code, sender, content, reply)
+        return _send_elsewhere(who, code, sender, content, reply)
+    _send(who, live.number, live.id, code, sender, content, reply)
     return None
 
 
-async def _send_elsewhere(
-    who: Participant, args: Sequence[Any], code: str, sender: str, content: str, reply: Reply | None
-) -> None:
+async def _send_elsewhere(who: Participant, code: str, sender: str, content: str, reply: Reply | None) -> None:
     """To a room in which nobody here is."""
     number, room = await who.find(code=code)
-    _send(who, args, number, room.id, code, sender, content, reply)
+    _send(who, number, room.id, code, sender, content, reply)
 
 
 def _send(
     who: Participant,
-    args: Sequence[Any],
     number: int,
     room: str,
     code: str,

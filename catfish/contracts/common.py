@@ -63,7 +63,11 @@ def text_at(payload: dict[str, Any], field: str) -> str:
 def text_in(value: Any, chars_max: int) -> str:
     """The text of a message in a shape that nobody checked; empty when there is none."""
     if isinstance(value, dict):
-        value = next((text for key in TEXT_KEYS if isinstance(text := value.get(key), str)), None)
+        for key in TEXT_KEYS:
+            text = value.get(key)
+            if isinstance(text, str):
+                return text[:chars_max]
+        return ""
     return value[:chars_max] if isinstance(value, str) else ""
 
 
