@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, cast
 
@@ -25,6 +25,7 @@ from hypercorn.typing import ASGIFramework
 from catfish import systemd
 from catfish.config import Settings
 from catfish.contracts import registry
+from catfish.contracts.interface import Vocabulary
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.app import Health, build_app
 from catfish.http.paths import Paths
@@ -36,6 +37,7 @@ from catfish.net.timers import Timers
 from catfish.server.engineio import EngineServer
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint
+from catfish.server.recovery import SessionRecovery
 from catfish.server.socketio import SocketIOServer
 from catfish.server.vocabularies import RoomsNamespace
 from catfish.store.database import open_database, prepare_schema
@@ -75,7 +77,11 @@ async def _serve(
     native = NativeEndpoint(instance)
     started_at = trio.current_time()
 
-    engines = socketio_engines(instance)
+    vocabularies = registry.load_vocabularies(settings.contracts)
+    recovery = None
+    if settings.recovery_s:
+        recovery = SessionRecovery(instance, store.sessions, {each.name: each for each in vocabularies})
+    engines = socketio_engines(instance, vocabularies, recovery)
 
     def route(head: RequestHead) -> Endpoint | None:
         return native if head.path == NATIVE_PATH else paths.endpoint(head)
@@ -97,6 +103,8 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         await nursery.start(instance.run)
+        if recovery is not None:
+            await nursery.start(recovery.run)
         for engine in engines.values():
             await nursery.start(engine.run)
         await nursery.start(http.run)
@@ -110,18 +118,17 @@ async def _serve(
         async with trio.open_nursery() as draining:
             draining.start_soon(_cut_at_second_signal, signals, draining.cancel_scope)
             await drain(instance, listener, http, engines.values(), close)
+            if recovery is not None:
+                await recovery.finish()
             draining.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
 
-def socketio_engines(instance: Instance) -> dict[str, EngineServer]:
-    """Socket.IO with our vocabularies, by path.
-
-    Raises:
-        StartError: a vocabulary that the settings name cannot be had.
-    """
+def socketio_engines(
+    instance: Instance, vocabularies: Sequence[Vocabulary], recovery: SessionRecovery | None
+) -> dict[str, EngineServer]:
+    """Socket.IO with our vocabularies, by path."""
     settings = instance.settings
-    vocabularies = registry.load_vocabularies(settings.contracts)
     engines: dict[str, EngineServer] = {}
     parsers: dict[Literal["json", "msgpack"], tuple[str, ...]] = {
         "json": settings.socketio_paths,
@@ -129,7 +136,9 @@ def socketio_engines(instance: Instance) -> dict[str, EngineServer]:
     }
     for parser, paths in parsers.items():
         for path in paths:
-            namespaces = [RoomsNamespace(instance, name, vocabularies) for name in settings.socketio_namespaces]
+            namespaces = [
+                RoomsNamespace(instance, name, vocabularies, recovery) for name in settings.socketio_namespaces
+            ]
             app = SocketIOServer(settings, namespaces, parser)
             engines[path] = EngineServer(settings, instance.timers, app)
     return engines

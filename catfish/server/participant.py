@@ -59,10 +59,12 @@ CODE_TRIES = 8
 class Attendance:
     """A room that the session is in."""
 
-    __slots__ = ("grace_s", "live", "origin")
+    __slots__ = ("entered_at", "grace_s", "live", "origin")
 
-    def __init__(self, live: LiveRoom, grace_s: float, origin: Origin | None) -> None:
+    def __init__(self, live: LiveRoom, revision: int, grace_s: float, origin: Origin | None) -> None:
         self.live = live
+        self.entered_at = revision
+        """The newest durable change when the room was entered."""
         self.grace_s = grace_s
         self.origin = origin
 
@@ -153,6 +155,10 @@ class Participant:
         elif name is not None:
             self.name = name
 
+    def resume(self, user: str, name: str, *, identified: bool, state: Any) -> None:
+        """Be again who one was on an earlier connection. Not while the session is in rooms."""
+        self.user, self.name, self.identified, self.state = user, name, identified, state
+
     def disconnect(self) -> None:
         self.hang_up(NORMAL)
 
@@ -164,6 +170,20 @@ class Participant:
     @property
     def rooms(self) -> Sequence[str]:
         return list(self._rooms)
+
+    @property
+    def attendances(self) -> Sequence[Attendance]:
+        """The rooms, with what was agreed on entering them."""
+        return list(self._rooms.values())
+
+    def positions(self) -> dict[int, int]:
+        """How far the session has been told what happens in each of its rooms: revisions by room number."""
+        positions = {}
+        for attendance in self._rooms.values():
+            live = attendance.live
+            arrival = live.arriving.get(self)
+            positions[live.number] = live.told if arrival is None else arrival.revision
+        return positions
 
     def live(self, room: str) -> LiveRoom:
         attendance = self._rooms.get(room)
@@ -314,7 +334,7 @@ class Participant:
             # The connection went away while the store was at it.
             supervisor.lose(live, self, grace_s, origin)
         else:
-            self._rooms[live.id] = Attendance(live, grace_s, origin)
+            self._rooms[live.id] = Attendance(live, revision, grace_s, origin)
 
     def settle(self) -> None:
         """A request is answered: what happened in rooms that it entered follows now."""

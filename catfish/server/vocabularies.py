@@ -21,7 +21,8 @@ from catfish.server.engineio import Packets
 from catfish.server.inbox import Gauge, Work
 from catfish.server.instance import Instance
 from catfish.server.participant import Participant
-from catfish.server.socketio import Codec, ConnectRefused, Recovery, Socket
+from catfish.server.recovery import SessionRecovery, format_offset
+from catfish.server.socketio import Codec, ConnectRefused, Socket
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ PROBE: Final = "ping"
 class Encoder:
     """Events in one vocabulary and one codec; what goes to several audiences is encoded once."""
 
-    __slots__ = ("_codec", "_event", "_namespace", "_packets", "_vocabulary")
+    __slots__ = ("_codec", "_event", "_namespace", "_packets", "_recovers", "_vocabulary")
 
-    def __init__(self, vocabulary: Vocabulary, codec: Codec, namespace: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, codec: Codec, namespace: str, *, recovers: bool) -> None:
         self._vocabulary = vocabulary
+        self._recovers = recovers
         self._codec = codec
         self._namespace = namespace
         self._event: Event | None = None
@@ -47,7 +49,8 @@ class Encoder:
             self._packets = None
             if rendered is not None:
                 name, args = rendered
-                self._packets = self._codec.event(name, args, self._namespace)
+                offset = format_offset({room.number: room.told}) if self._recovers else None
+                self._packets = self._codec.event(name, args, self._namespace, offset=offset)
             self._event = event
         return self._packets
 
@@ -78,6 +81,21 @@ class PollingAudience:
         return self._encode(event, room)
 
 
+class PersonalAudience:
+    """One session that can be recovered and is in several rooms: each event carries its own position in all of them."""
+
+    __slots__ = ("_compresses", "_speaker")
+
+    def __init__(self, speaker: Speaker, compresses: bool | None) -> None:
+        self._speaker = speaker
+        self._compresses = compresses
+
+    def encode(self, event: Event, room: LiveRoom, /) -> bytes | Packets | None:
+        speaker = self._speaker
+        packets = speaker.pack(event, room, format_offset({**speaker.who.positions(), room.number: room.told}))
+        return packets if packets is None or self._compresses is None else packets.frames(self._compresses)
+
+
 class NoAudience:
     """Of a socket that speaks no vocabulary yet. It is in no room either."""
 
@@ -101,7 +119,7 @@ class RoomsNamespace:
         instance: Instance,
         name: str,
         vocabularies: Sequence[Vocabulary],
-        recovery: Recovery | None = None,
+        recovery: SessionRecovery | None = None,
     ) -> None:
         self.name = name
         self.instance = instance
@@ -128,7 +146,9 @@ class RoomsNamespace:
             raise ConnectRefused(refusal.code, {"code": refusal.code, "message": refusal.message}) from None
 
     def connected(self, socket: Socket) -> None:
-        """Nothing is said until the client speaks."""
+        """A new client hears nothing until it speaks; one that came back is in its rooms already."""
+        speaker: Speaker = socket.data
+        speaker.who.settle()
 
     def audience(self, vocabulary: Vocabulary, socket: Socket) -> Audience:
         """The form in which a socket gets events."""
@@ -139,27 +159,49 @@ class RoomsNamespace:
         if audience is None:
             encoder = self._encoders.get(key[:2])
             if encoder is None:
-                encoder = self._encoders[key[:2]] = Encoder(vocabulary, codec, self.name)
+                recovers = self.recovery is not None
+                encoder = self._encoders[key[:2]] = Encoder(vocabulary, codec, self.name, recovers=recovers)
             audience = PollingAudience(encoder) if compresses is None else FrameAudience(encoder, compresses)
             self._audiences[key] = audience
         return audience
 
 
 class Speaker:
-    """A socket and its vocabulary."""
+    """A socket and its vocabulary.
 
-    __slots__ = ("_namespace", "_socket", "vocabulary", "who")
+    Attributes:
+        who: its identity and its rooms.
+        vocabulary: None until it has spoken.
+        secret: under which the session is saved; None when it cannot be recovered.
+        saved: what is remembered of it.
+    """
+
+    __slots__ = ("_held", "_namespace", "saved", "secret", "socket", "vocabulary", "who")
 
     def __init__(self, namespace: RoomsNamespace, socket: Socket) -> None:
         self._namespace = namespace
-        self._socket = socket
+        self._held: list[Callable[[], None]] | None = None
+        self.socket = socket
         self.vocabulary: Vocabulary | None = None
-        gauge = Gauge(socket.client, namespace.instance.settings.requests_waiting_max)
-        self.who = Participant(namespace.instance, NOBODY, gauge, socket.send, socket.emit, self._hang_up)
+        self.secret: str | None = None
+        self.saved: Any = None
+        self.who = self._make_participant()
         socket.data = self
         socket.handler = self._handle
         socket.moved = self._move
         socket.ended = self._end
+
+    def _make_participant(self) -> Participant:
+        gauge = Gauge(self.socket.client, self._namespace.instance.settings.requests_waiting_max)
+        return Participant(self._namespace.instance, NOBODY, gauge, self.socket.send, self.emit, self._hang_up)
+
+    async def start_over(self) -> None:
+        """The session that the client asked for cannot be had: be a new one, which is in no room."""
+        former, self.who = self.who, self._make_participant()
+        self.who.trusted, self.vocabulary, self.saved = former.trusted, None, None
+        if former.identified:
+            self.who.resume(former.user, former.name, identified=True, state=None)
+        former.end()
 
     def speak(self, vocabulary: Vocabulary) -> None:
         """From now on this is the socket's vocabulary."""
@@ -167,26 +209,61 @@ class Speaker:
         self._move()
 
     def _move(self) -> None:
-        """The transport changed, or the vocabulary is known now."""
+        """The transport or the number of rooms changed, or the vocabulary is known now."""
         if self.vocabulary is None:
             return
-        connection = self._socket.client.session.connection
-        push: Callable[[Any], None] = self._socket.send if connection is None else connection.send
-        self.who.move(self._namespace.audience(self.vocabulary, self._socket), push)
+        connection = self.socket.client.session.connection
+        push: Callable[[Any], None] = self.socket.send if connection is None else connection.send
+        audience: Audience
+        if self._namespace.recovery is not None and len(self.who.rooms) > 1:
+            audience = PersonalAudience(self, None if connection is None else connection.compresses)
+        else:
+            audience = self._namespace.audience(self.vocabulary, self.socket)
+        self.who.move(audience, push)
 
     def _end(self, reason: str) -> None:
+        if self._namespace.recovery is not None:
+            self._namespace.recovery.ended(self)
         self.who.end()
 
     def _hang_up(self, close: Close) -> None:
         if close is NORMAL:
-            self._socket.disconnect()
+            self.socket.disconnect()
         else:
-            self._socket.client.session.close(close)
+            self.socket.client.session.close(close)
+
+    # Sending
+
+    def pack(self, event: Event, room: LiveRoom, offset: str | None) -> Packets | None:
+        """An event for this socket alone."""
+        assert self.vocabulary is not None
+        rendered = self.vocabulary.render(event, room)
+        if rendered is None:
+            return None
+        return self.socket.client.codec.event(*rendered, self.socket.namespace, offset=offset)
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Send an event to this socket alone, that is not told to a room."""
+        if self._held is not None:
+            self._held.append(lambda: self._emit(event, args))
+        else:
+            self._emit(event, args)
+
+    def _emit(self, event: str, args: tuple[Any, ...]) -> None:
+        socket = self.socket
+        offset = None if self._namespace.recovery is None else format_offset(self.who.positions())
+        socket.send(socket.client.codec.event(event, args, socket.namespace, offset=offset))
+
+    def acknowledge(self, id: int, values: tuple[Any, ...]) -> None:
+        if self._held is not None:
+            self._held.append(lambda: self.socket.ack(id, values))
+        else:
+            self.socket.ack(id, values)
 
     # Events
 
     def _handle(self, event: str, args: list[Any], id: int | None) -> Work | None:
-        reply = None if id is None else SocketReply(self._socket, id)
+        reply = None if id is None else SocketReply(self, id)
         if event == PROBE and reply is not None:
             reply(*args[:1])
             return None
@@ -209,10 +286,19 @@ class Speaker:
             return None
 
         async def perform(coroutine: Coroutine[Any, Any, None]) -> None:
+            recovery = self._namespace.recovery
+            if recovery is not None:
+                self._held = []
             try:
                 await coroutine
             except Rejected as refusal:
                 self._refuse(vocabulary, event, args, refusal, reply)
+            if recovery is not None:
+                await recovery.save(self)
+                self._move()
+            held, self._held = self._held, None
+            for send in held or ():
+                send()
             self.who.settle()
 
         return Work(coroutine, perform)
@@ -227,14 +313,14 @@ class Speaker:
 class SocketReply:
     """Acknowledges one event; see `contracts.interface.Reply`."""
 
-    __slots__ = ("_id", "_socket")
+    __slots__ = ("_id", "_speaker")
 
-    def __init__(self, socket: Socket, id: int) -> None:
-        self._socket = socket
+    def __init__(self, speaker: Speaker, id: int) -> None:
+        self._speaker = speaker
         self._id = id
 
     def __call__(self, *values: Any) -> None:
-        self._socket.ack(self._id, values)
+        self._speaker.acknowledge(self._id, values)
 
 
 def _token_of(socket: Socket) -> str | None:

@@ -96,13 +96,17 @@ class Talker:
 
 
 @asynccontextmanager
-async def open_trio_websocket(url: str, subprotocol: str) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+async def open_trio_websocket(url: str, subprotocol: str | None) -> AsyncIterator[trio_websocket.WebSocketConnection]:
     address = urlsplit(url)
     stream = await trio.open_tcp_stream(str(address.hostname), address.port or 80)
     # The library forgets its socket when the connection is reset, so it is closed here.
     async with stream, trio.open_nursery() as nursery:
         yield await trio_websocket.wrap_client_stream(
-            nursery, stream, str(address.hostname), address.path, subprotocols=[subprotocol]
+            nursery,
+            stream,
+            address.netloc,
+            f"{address.path}?{address.query}" if address.query else address.path,
+            subprotocols=None if subprotocol is None else [subprotocol],
         )
         nursery.cancel_scope.cancel()
 

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -25,18 +26,15 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 class ServerProcess:
-    """`catfish serve` on a port that the kernel picks, with its own private Postgres.
+    """`catfish serve` on a port that the kernel picks, with its own private Postgres; see `running`."""
 
-    Use it as an async context manager; it is ended at the end, and its Postgres with it.
-    """
-
-    def __init__(self, state_dir: Path, *options: str) -> None:
+    def __init__(self, nursery: trio.Nursery, state_dir: Path, *options: str) -> None:
         self._command = [sys.executable, "-m", "catfish", "serve", "--state-dir", str(state_dir), *options]
         self.output = b""
         self.address = ""
         self.exit_status: int | None = None
         self._process: trio.Process | None = None
-        self._nursery: trio.Nursery | None = None
+        self._nursery = nursery
 
     @property
     def url(self) -> str:
@@ -47,23 +45,8 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    async def __aenter__(self) -> Self:
-        self._manager = trio.open_nursery()
-        self._nursery = await self._manager.__aenter__()
-        await self.start()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        assert self._nursery is not None
-        with trio.CancelScope(shield=True):
-            if self.exit_status is None:
-                await self.end(signal.SIGTERM)
-        self._nursery.cancel_scope.cancel()
-        await self._manager.__aexit__(None, None, None)
-
     async def start(self, *, port: str = "0") -> None:
         """Start it (again), and wait until it accepts connections."""
-        assert self._nursery is not None
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CATFISH_")}
         self.output, self.exit_status = b"", None
         self._process = await trio.lowlevel.open_process(
@@ -100,6 +83,21 @@ class ServerProcess:
         with trio.fail_after(STOP_S):
             self.exit_status = await self._process.wait()
         return self.exit_status
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, state_dir: Path, *options: str) -> AsyncIterator[Self]:
+        """A server that is started here, and ended with its Postgres at the end."""
+        async with trio.open_nursery() as nursery:
+            server = cls(nursery, state_dir, *options)
+            try:
+                await server.start()
+                yield server
+            finally:
+                with trio.CancelScope(shield=True):
+                    if server.exit_status is None and server._process is not None:
+                        await server.end(signal.SIGTERM)
+                nursery.cancel_scope.cancel()
 
     async def restart(self) -> None:
         """Start it again on the port that it had."""

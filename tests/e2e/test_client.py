@@ -23,7 +23,7 @@ TIMEOUT_S = 120.0
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     with trio.fail_after(TIMEOUT_S):
-        async with ServerProcess(tmp_path / "state") as server:
+        async with ServerProcess.running(tmp_path / "state") as server:
             yield server
 
 

@@ -67,7 +67,11 @@ class NamespaceApp(Protocol):
 
     name: str
     """Begins with a slash."""
-    recovery: Recovery | None
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """How clients come back to their sessions; None: they cannot."""
+        ...
 
     def admit(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
         """A client wants to come in; `Socket.auth` is what it sent along. Set `handler` and `ended` here.
