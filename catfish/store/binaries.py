@@ -106,18 +106,20 @@ def launch(
     command = [str(argument) for argument in arguments]
     if account is None:
         return command, {}
-    closed = next((closed for path in reaches if (closed := _closed_to(account, path))), None)
-    if closed is None:
+    closed = [step for path in reaches for step in _closed_to(account, path.resolve())]
+    if not closed:
         return command, {"user": account.uid, "group": account.gid, "extra_groups": []}
+    # Directories may be passed through with the lesser capability; a program that is closed needs the greater one.
+    wanted = [("dac_read_search", _DAC_READ_SEARCH)] if all(step.is_dir() for step in closed) else []
     held = _capabilities()
+    usable = [name for name, bit in [*wanted, ("dac_override", _DAC_OVERRIDE)] if held >> bit & 1]
     setpriv = shutil.which("setpriv")
-    override = held >> _DAC_OVERRIDE & 1
-    if setpriv is None or not (override or held >> _DAC_READ_SEARCH & 1):
+    if setpriv is None or not usable:
         raise StartError(
-            f"Postgres cannot run as root, and the account {account.name} cannot enter {closed}."
+            f"Postgres cannot run as root, and the account {account.name} cannot enter {closed[0]}."
             " Start Catfish as another user, or name another directory with --state-dir."
         )
-    capability = "dac_read_search" if closed.is_dir() and held >> _DAC_READ_SEARCH & 1 else "dac_override"
+    capability = usable[0]
     return [
         setpriv,
         f"--reuid={account.uid}",
@@ -130,8 +132,9 @@ def launch(
     ], {}
 
 
-def _closed_to(account: Account, path: Path) -> Path | None:
-    """The file or directory on the way to `path` that keeps the account out; None when the way is open."""
+def _closed_to(account: Account, path: Path) -> list[Path]:
+    """What keeps the account out on the way to `path`: directories that it cannot enter, a program it cannot run."""
+    closed = []
     for step in (*reversed(path.parents), path):
         status = step.stat()
         if status.st_uid == account.uid:
@@ -141,8 +144,8 @@ def _closed_to(account: Account, path: Path) -> Path | None:
         else:
             needed = stat.S_IXOTH
         if not status.st_mode & needed:
-            return step
-    return None
+            closed.append(step)
+    return closed
 
 
 def _capabilities() -> int:

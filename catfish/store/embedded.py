@@ -41,7 +41,7 @@ USER: Final = "catfish"
 DATABASE: Final = "catfish"
 PORT: Final = 5432
 """Only part of the socket's name; no port is opened."""
-SOCKET_CHARS_MAX: Final = 103
+SOCKET_BYTES_MAX: Final = 103
 """Of a socket's path: 108 bytes with the final NUL on Linux, 104 elsewhere."""
 LOOK_S: Final = 0.05
 """Between two looks at a server that starts or stops."""
@@ -185,15 +185,10 @@ class EmbeddedPostgres:
             )
 
     def _choose_socket_dir(self) -> Path:
-        """Beside the data; under the temporary directory where that path is too long for a socket."""
-        beside = self._home / "run"
-        if len(os.fsencode(beside / f".s.PGSQL.{PORT}")) <= SOCKET_CHARS_MAX:
-            chosen = beside
-        else:
-            name = "catfish-" + hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
-            chosen = Path(tempfile.gettempdir()) / name
-            if len(os.fsencode(chosen / f".s.PGSQL.{PORT}")) > SOCKET_CHARS_MAX:
-                chosen = Path("/tmp") / name
+        """Beside the data; under the temporary directory where that path cannot be a socket's."""
+        name = "catfish-" + hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
+        candidates = self._home / "run", Path(tempfile.gettempdir()) / name
+        chosen = next(filter(_may_hold_socket, candidates), Path("/tmp") / name)
         with contextlib.suppress(FileExistsError):
             chosen.mkdir(mode=0o700)
             self._own(chosen)
@@ -350,6 +345,11 @@ class EmbeddedPostgres:
                 await trio.sleep(LOOK_S)
             else:
                 return
+
+
+def _may_hold_socket(directory: Path) -> bool:
+    """Sockets have short paths, and a comma separates hosts."""
+    return "," not in str(directory) and len(os.fsencode(directory / f".s.PGSQL.{PORT}")) <= SOCKET_BYTES_MAX
 
 
 def _environment() -> dict[str, str]:
