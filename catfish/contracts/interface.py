@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from catfish.errors import Rejected
-from catfish.rooms.commands import Command
+from catfish.rooms.commands import Change
 from catfish.rooms.events import Device, Event
 from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import Policy
@@ -169,7 +169,7 @@ class Participant(Protocol):
         """
         ...
 
-    def change(self, live: LiveRoom, command: Command, done: Callable[[Any], None]) -> None:
+    def change(self, live: LiveRoom, command: Change, done: Callable[[Any], None]) -> None:
         """Store an edit, a deletion, a reaction or a read position and tell the room; `done` gets the store's answer
         or a `Rejected`."""
         ...

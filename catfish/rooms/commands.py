@@ -193,6 +193,10 @@ class Read(msgspec.Struct, kw_only=True):
     moved: bool
 
 
+Change = Edit | Delete | React | MarkRead
+"""What a member does to messages that are there."""
+
+
 class CloseRoom(Command, kw_only=True):
     """Nobody can enter or write any more. Answer: bool, False when it was closed already."""
 

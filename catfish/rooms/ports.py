@@ -119,6 +119,12 @@ class Store(Protocol):
         """A page by keyset: the newest messages, those just below `before`, or those just above `after`."""
         ...
 
+    async def undeleted(
+        self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
+    ) -> Page:
+        """A page of messages that were not deleted: the newest, or those just below a sequence number or an id."""
+        ...
+
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         """Messages up to `seq` that were edited, deleted or reacted to after message `seq` was stored, by revision."""
         ...

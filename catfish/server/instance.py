@@ -16,7 +16,9 @@ from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.server.archive import Archive
 from catfish.server.journal import Journal
+from catfish.server.publisher import Publisher
 from catfish.server.supervisor import RoomSupervisor
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Instance:
         self.tokens = TokenVerifier(settings)
         self.supervisor = RoomSupervisor(self.id, store, timers, settings)
         self.journal: Journal = self.supervisor.journal
+        self.publisher = Publisher(self.journal, self.supervisor)
+        self.archive = Archive(store, self.supervisor, self.policy)
         self.sessions: set[Session] = set()
         self.draining = False
 

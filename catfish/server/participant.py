@@ -6,52 +6,34 @@ calls `settle` behind each request and `end` when the connection is gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from catfish.contracts.interface import Entry, Origin, Pairing
 from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_code, draw_id, normalise_code
 from catfish.rooms.commands import (
-    AUTOMATIC_CLIENT_ID,
+    Change,
     Changed,
-    Command,
     CreateRoom,
-    Delete,
-    Edit,
     Join,
     Joined,
     Match,
     Matched,
-    React,
     Read,
     RoomRecord,
     SendMessage,
-    Sent,
 )
-from catfish.rooms.events import (
-    Device,
-    DurableEvent,
-    Event,
-    MediaToggled,
-    MemberJoined,
-    MessageDeleted,
-    MessageEdited,
-    MessageReacted,
-    MessageSent,
-    MessagesRead,
-    RoomReady,
-)
+from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomReady
 from catfish.rooms.model import Message, Room, RoomKind
 from catfish.rooms.policy import Policy, bad_request
-from catfish.rooms.ports import Page, StoreUnavailable
+from catfish.rooms.ports import Page
 from catfish.rooms.room import Audience, LiveRoom
+from catfish.server.archive import available
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
-from catfish.server.journal import UNAVAILABLE_RETRY_MS
 
-T = TypeVar("T")
 CODE_TRIES = 8
 """Draws before a room's code is given up; with a million rooms one draw in nine hundred is taken."""
 
@@ -84,7 +66,6 @@ class Participant:
         "_gauge",
         "_instance",
         "_rooms",
-        "_sent",
         "audience",
         "emit",
         "ended",
@@ -122,7 +103,6 @@ class Participant:
         self.state: Any = None
         self.ended = False
         self._rooms: dict[str, Attendance] = {}
-        self._sent = 0
 
     # Identity
 
@@ -212,19 +192,7 @@ class Participant:
         return self._instance.supervisor.find(room, code)
 
     async def find(self, *, room: str | None = None, code: str | None = None) -> tuple[int, Room]:
-        if room is not None:
-            self.policy.room(room)
-        if code is not None:
-            code = normalise_code(self.policy.code(code))
-        live = self._instance.supervisor.find(room, code)
-        if live is not None:
-            return live.number, live.view()
-        record = await self._read(self._instance.store.room(id=room, code=code))
-        if record is None:
-            if room is not None:
-                raise Rejected("no_such_room", f"there is no room {room!r}")
-            raise Rejected("no_such_code", f"there is no room with the code {code!r}")
-        return record.number, record.room
+        return await self._instance.archive.find(room=room, code=code)
 
     async def join(
         self,
@@ -278,7 +246,7 @@ class Participant:
         with supervisor.pinned(hosted):
             entry = await self._instance.journal.perform(command, joined)
         if entry.live.revision < entry.revision:
-            await self._read(supervisor.fill(entry.live))
+            await available(supervisor.fill(entry.live))
         return entry
 
     async def match(
@@ -361,18 +329,10 @@ class Participant:
     async def history(
         self, number: int, *, before: int | None = None, after: int | None = None, limit: int | None = None
     ) -> Page:
-        limit = self.policy.settings.history_page_default if limit is None else limit
-        return await self._read(self._instance.store.history(number, before=before, after=after, limit=limit))
+        return await self._instance.archive.history(number, before=before, after=after, limit=limit)
 
     async def changed_since(self, number: int, seq: int) -> list[Message]:
-        limit = self.policy.settings.history_page_max
-        return await self._read(self._instance.store.changed_since(number, seq, limit))
-
-    async def _read(self, reading: Awaitable[T]) -> T:
-        try:
-            return await reading
-        except StoreUnavailable:
-            raise Rejected("unavailable", "the database does not answer", UNAVAILABLE_RETRY_MS) from None
+        return await self._instance.archive.changed_since(number, seq)
 
     # Writing
 
@@ -391,11 +351,6 @@ class Participant:
         origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
-        if client_id is None:
-            self._sent += 1
-            client_id = f"{AUTOMATIC_CLIENT_ID}{self.session}:{self._sent}"
-        elif client_id[0] == AUTOMATIC_CLIENT_ID:
-            raise bad_request("clientId", f"must not begin with {AUTOMATIC_CLIENT_ID}")
         command = SendMessage(
             number=number,
             room=room,
@@ -408,31 +363,19 @@ class Participant:
             created_at=now_ms() if created_at is None else created_at,
         )
 
-        def stored(answer: Sent | Rejected) -> None:
+        def stored(answer: Message | Rejected) -> None:
             self._gauge.remove()
-            if isinstance(answer, Rejected):
-                done(answer)
-                return
-            # A repeated one is told again: a room drops what it was told before.
-            event = MessageSent(room=room, message=answer.message, revision=answer.revision, origin=origin)
-            self._instance.supervisor.tell_durable(number, event)
-            done(answer.message)
-
-        self._instance.journal.submit(command, stored)
-        self._gauge.add()
-
-    def change(self, live: LiveRoom, command: Command, done: Callable[[Any], None]) -> None:
-        supervisor = self._instance.supervisor
-
-        def stored(answer: Any) -> None:
-            self._gauge.remove()
-            if isinstance(answer, Changed) and not answer.unchanged:
-                supervisor.tell_durable(live.number, _changed(live.id, command, answer.revision))
-            elif isinstance(answer, Read) and answer.moved:
-                supervisor.tell(live, MessagesRead(room=live.id, user=self.user, seq=answer.seq))
             done(answer)
 
-        self._instance.journal.submit(command, stored)
+        self._instance.publisher.send(command, stored, origin)
+        self._gauge.add()
+
+    def change(self, live: LiveRoom, command: Change, done: Callable[[Any], None]) -> None:
+        def stored(answer: Changed | Read | Rejected) -> None:
+            self._gauge.remove()
+            done(answer)
+
+        self._instance.publisher.change(live.id, command, stored)
         self._gauge.add()
 
     def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
@@ -447,16 +390,3 @@ class Participant:
         live = self.live(room)
         live.toggle(self.user, device, on)
         self.say(room, MediaToggled(room=room, user=self.user, device=device, on=on, origin=origin))
-
-
-def _changed(room: str, command: Command, revision: int) -> DurableEvent:
-    """The event that tells of a stored change."""
-    match command:
-        case Edit(seq=seq, user=user, content=content, at=at):
-            return MessageEdited(room=room, revision=revision, seq=seq, user=user, content=content, edited_at=at)
-        case Delete(seq=seq, user=user, at=at):
-            return MessageDeleted(room=room, revision=revision, seq=seq, user=user, deleted_at=at)
-        case React(seq=seq, user=user, emoji=emoji, on=on):
-            return MessageReacted(room=room, revision=revision, seq=seq, user=user, emoji=emoji, on=on)
-        case _:
-            raise TypeError(f"{type(command).__name__} changes no message")

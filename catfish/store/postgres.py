@@ -15,7 +15,7 @@ from catfish.rooms.commands import Answer, Command, RoomRecord
 from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Page, Store, Taken
-from catfish.store import leases, reads
+from catfish.store import leases, listing, reads
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
 from catfish.store.pool import Pool, PoolStatistics
@@ -85,6 +85,12 @@ class PostgresStore(Store):
 
     async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
         return await self._pool.run(partial(reads.history, number=number, before=before, after=after, limit=limit))
+
+    async def undeleted(
+        self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
+    ) -> Page:
+        work = partial(listing.undeleted, number=number, below=below, below_id=below_id, limit=limit)
+        return await self._pool.run(work)
 
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         return await self._pool.run(partial(reads.changed_since, number=number, seq=seq, limit=limit))

@@ -151,6 +151,19 @@ class MemoryRooms:
             messages=[_shown(stored) for stored in found[max(len(found) - limit, 0) :]], more=len(found) > limit
         )
 
+    def undeleted(self, number: int, *, below: int | None, below_id: int | None, limit: int) -> Page:
+        room = self._rooms.get(number)
+        found = [
+            stored
+            for stored in ([] if room is None else room.messages)
+            if stored.message.deleted_at is None
+            and (below is None or stored.message.seq < below)
+            and (below_id is None or stored.message.id < below_id)
+        ]
+        return Page(
+            messages=[_shown(stored) for stored in found[max(len(found) - limit, 0) :]], more=len(found) > limit
+        )
+
     def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         room = self._rooms.get(number)
         if room is None or seq < 1 or not room.messages:

@@ -106,6 +106,12 @@ class MemoryStore(Store):
         await self._read()
         return self._rooms.history(number, before=before, after=after, limit=limit)
 
+    async def undeleted(
+        self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
+    ) -> Page:
+        await self._read()
+        return self._rooms.undeleted(number, below=below, below_id=below_id, limit=limit)
+
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         await self._read()
         return self._rooms.changed_since(number, seq, limit)
