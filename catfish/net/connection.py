@@ -369,13 +369,13 @@ class Connection(ABC):
         before = self._state
         after = MOVES[before, event]
         if before is OPEN and after is not OPEN:
+            if event is not Event.PEER_EOF and event is not Event.LOST:
+                self._outbox.put(build_close(close))  # the peer's is answered with its own code (section 5.5.1)
             self._close = close
             self._deadline = trio.current_time() + self._settings.close_timeout_s
             if self.nursery is not None:
                 self.nursery.cancel_scope.deadline = min(self.nursery.cancel_scope.deadline, self._deadline)
             self._pong = None
-            if event is not Event.PEER_EOF and event is not Event.LOST:
-                self._outbox.put(build_close(close))  # the peer's is answered with its own code (section 5.5.1)
         if after is before:
             return
         self._state = after
