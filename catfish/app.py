@@ -27,7 +27,8 @@ from catfish.config import Settings
 from catfish.contracts import registry
 from catfish.contracts.interface import Vocabulary
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
-from catfish.http.app import Health, build_app
+from catfish.http.api import build_api
+from catfish.http.app import Health
 from catfish.http.paths import Paths
 from catfish.net.connection import Endpoint
 from catfish.net.handoff import HypercornHandoff
@@ -98,7 +99,7 @@ async def _serve(
         ready = not (instance.draining or journal.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    paths = Paths(engines, build_app(health))
+    paths = Paths(engines, build_api(instance, health))
     http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)

@@ -105,7 +105,7 @@ class Settings:
     backlog: int = setting(1024, "Connections that the kernel holds for us to accept; beyond that it refuses.")
     origins: tuple[str, ...] = setting(
         (),
-        "Browser origins that may open WebSockets besides the server's own and localhost; * allows every one.",
+        "Browser origins that may connect besides the server's own and localhost; * allows every one.",
         form="origins such as https://chat.example (no path, no final slash), or *",
         check=_parse_origins,
     )
@@ -141,6 +141,8 @@ class Settings:
     # Reading a request
     request_head_bytes_max: int = setting(16_384, "Bytes of an HTTP request head; a longer one is answered 431.")
     request_head_timeout_s: float = setting(10.0, "Seconds for the whole head to arrive; a slower one is answered 408.")
+    request_body_bytes_max: int = setting(262_144, "Bytes of an HTTP request body; a longer one is answered 413.")
+    request_body_timeout_s: float = setting(10.0, "Seconds for the whole body to arrive; a slower one is answered 408.")
     http_keep_alive_s: float = setting(15.0, "Seconds that an idle HTTP connection stays open.")
     connections_max: int = setting(20_000, "Open connections; a further one is answered 503 and closed.")
 

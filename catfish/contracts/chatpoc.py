@@ -47,7 +47,7 @@ def room_join(who: Participant, args: Sequence[Any], reply: Reply | None) -> Han
         raise Rejected("bad_request", CODE_REQUIRED)
     if not isinstance(code, str):
         raise Rejected("bad_request", "Room code must be text")
-    return _join(who, _check_code(code), payload.get("nickname"), reply)
+    return _join(who, check_code(code), payload.get("nickname"), reply)
 
 
 async def _join(who: Participant, code: str, nickname: Any, reply: Reply | None) -> None:
@@ -118,7 +118,7 @@ def check_message(fields: dict[str, Any], content_chars_max: int) -> tuple[str, 
     code = _text("roomCode", fields, CODE_CHARS.start, CODE_CHARS.stop - 1)
     sender = _text("sender", fields, 1, SENDER_CHARS_MAX)
     content = _text("content", fields, 1, content_chars_max)
-    return _check_code(code), sender, content
+    return check_code(code), sender, content
 
 
 def _text(field: str, fields: dict[str, Any], chars_min: int, chars_max: int) -> str:
@@ -134,7 +134,8 @@ def _text(field: str, fields: dict[str, Any], chars_min: int, chars_max: int) ->
     return value
 
 
-def _check_code(code: str) -> str:
+def check_code(code: str) -> str:
+    """A code in the form in which it is looked up. Rejected: no_such_code for what cannot be one."""
     code = normalise_code(code)
     if not _CODE.fullmatch(code):
         raise Rejected("no_such_code", ROOM_NOT_FOUND)

@@ -1,14 +1,12 @@
 """The HTTP application: health, and a JSON answer to everything that is not there.
 
-Errors have one shape: `{"status": "fail" | "error", "code": …, "message": …}`; "fail" is the client's fault, "error"
-the server's. A fault in a handler is answered 500 and logged with its traceback.
+Errors have one shape, see `catfish.http.refusals`. A fault in a handler is answered 500 and logged with its traceback.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -16,7 +14,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
+
+from catfish.errors import Rejected
+from catfish.http import refusals
+from catfish.http.routing import route
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Health:
     """Further members of the answer, such as the state of the database; for operators, without secrets."""
 
 
-def build_app(health: Callable[[], Health]) -> Starlette:
+def build_app(health: Callable[[], Health], routes: Iterable[BaseRoute] = ()) -> Starlette:
     """The application; `health` is asked for every probe and must not block."""
 
     async def get_health(_: Request) -> Response:
@@ -48,25 +50,15 @@ def build_app(health: Callable[[], Health]) -> Starlette:
         return _uncached(_probe(now), now)
 
     app = Starlette(
-        routes=[route("/health", get_health), route("/api/health", get_api_health)],
-        exception_handlers={HTTPException: _answer_http_exception, Exception: _answer_fault},
+        routes=[route("/health", get=get_health), route("/api/health", get=get_api_health), *routes],
+        exception_handlers={
+            HTTPException: _answer_http_exception,
+            Rejected: _answer_refusal,
+            Exception: _answer_fault,
+        },
     )
     app.router.redirect_slashes = False
     return app
-
-
-def route(path: str, endpoint: Callable[[Request], Any], *, methods: tuple[str, ...] = ("GET",)) -> Route:
-    """A route that answers OPTIONS with what it allows (RFC 9110 section 9.3.7), and HEAD where it answers GET."""
-    allowed = ", ".join(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())}))
-
-    async def answer(request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers={"allow": allowed})
-        response = await endpoint(request)
-        assert isinstance(response, Response)
-        return response
-
-    return Route(path, answer, methods=[*methods, "OPTIONS"], name=path)
 
 
 def _probe(health: Health) -> dict[str, Any]:
@@ -79,22 +71,24 @@ def _uncached(content: dict[str, Any], health: Health) -> Response:
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
     if error.status_code == 404:
         message = f"Can't find {_raw_path(request)} on this server!"
     elif error.status_code == 405:
         message = f"{request.method} is not possible on {_raw_path(request)}"
     else:
         message = error.detail
-    status = "error" if error.status_code >= 500 else "fail"
-    content = {"status": status, "code": code, "message": message}
+    content = refusals.show(error.status_code, refusals.code_of(error.status_code), message)
     return JSONResponse(content, error.status_code, headers=error.headers)
+
+
+async def _answer_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Rejected)
+    return refusals.answer(error)
 
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
     log.error("a handler failed", exc_info=error, extra={"method": request.method, "path": _raw_path(request)})
-    content = {"status": "error", "code": "internal", "message": "A fault of the server; it is in its log."}
-    return JSONResponse(content, 500)
+    return JSONResponse(refusals.show(500, "internal", "A fault of the server; it is in its log."), 500)
 
 
 def _raw_path(request: Request) -> str:

@@ -10,11 +10,11 @@ Source: the Engine.IO protocol, version 4; for cross-origin requests the Fetch s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Final
 
 import trio
 
+from catfish.http.cors import Headers, Receive, Scope, Send, allowing, is_preflight, preflight
 from catfish.server.engineio.refusal import ClientGone, EngineRefusal
 from catfish.server.engineio.server import EngineServer, parse_query
 from catfish.server.engineio.session import Session
@@ -22,18 +22,10 @@ from catfish.server.engineio.states import Reason
 from catfish.wire import engineio as wire
 from catfish.wire.http import RequestHead
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-Headers = list[tuple[bytes, bytes]]
-
 TEXT: Final = (b"content-type", b"text/plain; charset=UTF-8")
 HTML: Final = (b"content-type", b"text/html")
 """Of the answer to a POST, as the reference server has it: some browsers would offer text/plain as a download."""
 JSON: Final = (b"content-type", b"application/json")
-PREFLIGHT_AGE_S: Final = 600
-"""Seconds for which a browser may remember the answer to a preflight request."""
 
 
 class PollingApp:
@@ -48,7 +40,7 @@ class PollingApp:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         cors = self._cors(headers)
         try:
-            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            if is_preflight(scope["method"], headers):
                 await self._answer_preflight(headers, cors, send)
                 return
             query = parse_query(scope["query_string"].decode("latin-1"))
@@ -72,22 +64,12 @@ class PollingApp:
         origin = headers.get("origin")
         if origin is None or not self._engine.allows(origin, headers.get("host")):
             return []
-        return [
-            (b"access-control-allow-origin", origin.encode("latin-1")),
-            (b"access-control-allow-credentials", b"true"),
-            (b"vary", b"Origin"),
-        ]
+        return allowing(origin)
 
     async def _answer_preflight(self, headers: dict[str, str], cors: Headers, send: Send) -> None:
         if not cors:
             raise EngineRefusal(wire.FORBIDDEN)
-        wanted = headers.get("access-control-request-headers", "content-type")
-        allowed = [
-            (b"access-control-allow-methods", b"GET,POST"),
-            (b"access-control-allow-headers", wanted.encode("latin-1")),
-            (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
-        ]
-        await answer(send, 204, b"", [*cors, *allowed])
+        await answer(send, 204, b"", [*cors, *preflight(headers, b"GET,POST")])
 
 
 async def poll(session: Session, receive: Receive) -> bytes:

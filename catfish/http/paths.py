@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
-from catfish.http.engineio import PollingApp, Receive, Scope, Send
+from catfish.http.cors import App, Receive, Scope, Send
+from catfish.http.engineio import PollingApp
 from catfish.net.connection import Endpoint
 from catfish.server.engineio import EngineServer
 from catfish.wire.http import RequestHead
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application."""
 
 
 class Paths:

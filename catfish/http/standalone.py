@@ -11,7 +11,8 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from catfish.config import Settings
-from catfish.http.engineio import Receive, Scope, Send, answer
+from catfish.http.cors import Receive, Scope, Send
+from catfish.http.engineio import answer
 from catfish.http.paths import Paths
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener, serve

@@ -3,62 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import attrs
-import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from catfish.http.app import Health, build_app, route
-
-
-@attrs.frozen
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-
-async def call(app: Starlette, method: str, path: str, *, raw_path: bytes | None = None) -> Answer:
-    """One request (https://asgi.readthedocs.io/en/latest/specs/www.html); a HEAD's body is left out, as servers do."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode() if raw_path is None else raw_path,
-        "query_string": b"a=1",
-        "root_path": "",
-        "headers": [(b"host", b"localhost")],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8080),
-    }
-    try:
-        await app(scope, receive, send)
-    except ZeroDivisionError:
-        pass  # Starlette raises on what `broken` raised, once it is answered
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    return Answer(sent[0]["status"], headers, b"" if method == "HEAD" else body)
-
+from catfish.http.app import Health, build_app
+from catfish.http.routing import route
+from tests.http.harness import call
 
 READY = Health(ready=True, uptime_s=12.3456, details={"database": "ok", "status": "not this"})
 
@@ -142,9 +96,9 @@ async def test_errors_of_handlers_are_json_too(app: Starlette, caplog: pytest.Lo
 
         return handler
 
-    app.router.routes.append(route("/taken", raising(HTTPException(409, "taken", {"x-by": "1"}))))
-    app.router.routes.append(route("/broken", raising(ZeroDivisionError("with a secret"))))
-    app.router.routes.append(route("/away", raising(HTTPException(503, "come back"))))
+    app.router.routes.append(route("/taken", get=raising(HTTPException(409, "taken", {"x-by": "1"}))))
+    app.router.routes.append(route("/broken", get=raising(ZeroDivisionError("with a secret"))))
+    app.router.routes.append(route("/away", get=raising(HTTPException(503, "come back"))))
     taken = await call(app, "GET", "/taken")
     assert taken.status == 409
     assert taken.json == {"status": "fail", "code": "conflict", "message": "taken"}

@@ -1,0 +1,96 @@
+"""What a request holds: its body, its query, and who sends it.
+
+A body counts as JSON only when it says so (`Content-Type: application/json`): a page of a foreign origin cannot send
+that without asking first (Fetch standard, section 2.2.2), so that nobody's browser is made to write what it was not
+allowed to.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+import trio
+from starlette.requests import Request
+
+from catfish.auth.tokens import Identity
+from catfish.config import Settings
+from catfish.errors import Rejected
+from catfish.rooms.policy import bad_request
+from catfish.server.instance import Instance
+
+WHOLE: Final = re.compile(r"[0-9]{1,18}")
+
+
+async def read_json(request: Request, settings: Settings) -> Any:
+    """The body, decoded.
+
+    Raises:
+        Rejected: bad_request when it is no JSON, or does not say that it is; too_large; too_slow.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise bad_request("body", "must be JSON, and say so (Content-Type: application/json)")
+    body = bytearray()
+    with trio.move_on_after(settings.request_body_timeout_s) as scope:
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > settings.request_body_bytes_max:
+                    raise Rejected("too_large", f"body: has more than {settings.request_body_bytes_max} bytes")
+    if scope.cancelled_caught:
+        raise Rejected("too_slow", f"body: did not arrive within {settings.request_body_timeout_s:g} s")
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise bad_request("body", f"is not JSON: {error}") from None
+    except RecursionError:
+        raise bad_request("body", "is nested too deeply") from None
+
+
+async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
+    """The body, which must be an object. Rejected: as `read_json`."""
+    value = await read_json(request, settings)
+    if not isinstance(value, dict):
+        raise bad_request("body", "must be an object")
+    return value
+
+
+def parameter(request: Request, name: str) -> str | None:
+    """A parameter of the query; None when it is not there, or empty.
+
+    Raises:
+        Rejected: bad_request when it is there twice.
+    """
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise bad_request(name, "comes more than once")
+    return values[0] if values and values[0] else None
+
+
+def whole_number(request: Request, name: str, least: int, most: int) -> int | None:
+    """A parameter that must be a whole number within these bounds. Rejected: bad_request."""
+    text = parameter(request, name)
+    if text is None:
+        return None
+    if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise bad_request(name, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def identify(request: Request, instance: Instance) -> Identity | None:
+    """Whom the token names (RFC 6750 section 2.1); None when there is none, or nobody can tell what it is worth.
+
+    Raises:
+        Rejected: unauthorized, when the token is bad, or one is required and not there.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    tokens = instance.tokens
+    if scheme.lower() == "bearer" and token and (tokens.checks or tokens.required):
+        return tokens.verify(token)
+    if tokens.required:
+        raise Rejected("unauthorized", "token: is required")
+    return None
