@@ -3,6 +3,7 @@
     accepted -> head read under a deadline and a limit -> upgrade, and the router knows where to?
                       |                                        | yes: handshake -> Connection (hub or stream driver)
                       |                                        | no:  HTTP handler, bytes read put back in front
+                      +-> another process has to serve it: given away, bytes read and all
                       +-> 400, 408, 431, 503, or what the handshake was refused with; then closed
 
 An answer that is followed by a close is read only if the socket is not reset, and it is reset when it is closed with
@@ -21,8 +22,9 @@ from catfish.config import Settings
 from catfish.net.connection import Connection, Endpoint, Receiver
 from catfish.net.connections import Connections
 from catfish.net.flusher import Flusher
-from catfish.net.handoff import ReplayStream, replaying
+from catfish.net.handoff import ReplayStream, cut, replaying
 from catfish.net.hub import Hub, HubConnection
+from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
 from catfish.net.stream_driver import BROKEN, StreamConnection
 from catfish.net.watch import Watch
@@ -111,6 +113,7 @@ class Gate:
 
     Args:
         hub: None where every connection is to be driven as a stream.
+        neighbours: other processes that serve the same addresses.
     """
 
     def __init__(
@@ -123,9 +126,10 @@ class Gate:
         flusher: Flusher,
         watch: Watch,
         hub: Hub | None,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.stopping = False
-        """Whether handshakes are refused with 503."""
+        """Whether requests are given to neighbours, or else handshakes refused with 503."""
         self._settings = settings
         self._router = router
         self._http_handler = http_handler
@@ -133,12 +137,17 @@ class Gate:
         self._flusher = flusher
         self._watch = watch
         self._hub = hub
+        self._neighbours = neighbours
+        self._given: set[trio.abc.Stream] = set()
         self._http_streams: set[ReplayStream] = set()
         self._http_idle = trio.lowlevel.ParkingLot()
 
-    async def admit(self, stream: trio.abc.Stream, peer: str) -> None:
-        """The life of one accepted stream. Closes it; raises nothing that is the peer's fault or an application's."""
-        opened = await self._receive(stream, peer)
+    async def admit(self, stream: trio.abc.Stream, peer: str, read: bytes = b"") -> None:
+        """The life of one accepted stream. Closes it; raises nothing that is the peer's fault or an application's.
+
+        `read`: what a neighbour that gave us the stream has read from it, a whole request head at least.
+        """
+        opened = await self._receive(stream, peer, read)
         if opened is None:
             return
         connection, receiver, early = opened
@@ -163,23 +172,35 @@ class Gate:
             await self._http_idle.park()
 
     def cut_http(self) -> int:
-        """Close the raw sockets of what the HTTP handler still serves. Returns how many there were."""
+        """Close the raw sockets of what the HTTP handler still serves, and of what only passes through here on its way
+        to a neighbour. Returns how many the HTTP handler had."""
+        for given in tuple(self._given):
+            cut(given)
         streams = tuple(self._http_streams)
         for stream in streams:
             stream.cut()
         return len(streams)
 
-    async def _receive(self, stream: trio.abc.Stream, peer: str) -> tuple[Connection, Receiver, bytes] | None:
+    async def _receive(
+        self, stream: trio.abc.Stream, peer: str, data: bytes
+    ) -> tuple[Connection, Receiver, bytes] | None:
         """Read the request and do what it asks for; what it opened is returned, anything else is over afterwards."""
         settings = self._settings
         keeps = False
+        given = bool(data)
         try:
-            read = await read_head(
-                stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
-            )
-            if read is None:
-                return None
-            head, data, end = read
+            if given:
+                end = find_head_end(data)
+                head = parse_request_head(data[:end])
+            else:
+                read = await read_head(
+                    stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
+                )
+                if read is None:
+                    return None
+                head, data, end = read
+                if await self._give_away(stream, head, data, peer):
+                    return None
             endpoint = self._router(head) if is_upgrade(head) else None
             if endpoint is not None and self.stopping:
                 raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))
@@ -199,6 +220,19 @@ class Gate:
             if not keeps:
                 await trio.aclose_forcefully(stream)
         return None
+
+    async def _give_away(self, stream: trio.abc.Stream, head: RequestHead, data: bytes, peer: str) -> bool:
+        """Let the neighbour have it that has to serve it. Returns whether there is one, and it took it."""
+        if self._neighbours is None:
+            return False
+        hand = self._neighbours.taker(head, stream, stopping=self.stopping)
+        if hand is None:
+            return False
+        self._given.add(stream)
+        try:
+            return await hand(stream, data, peer)
+        finally:
+            self._given.remove(stream)
 
     async def _hand_off(self, stream: ReplayStream) -> None:
         self._http_streams.add(stream)

@@ -3,11 +3,13 @@
 Facts found with Hypercorn 0.18: its Trio `TCPServer` needs `receive_some`, `send_all`, `send_eof`, `aclose` and
 `.socket`; it takes a stream with `do_handshake` for TLS, and then asks for `selected_alpn_protocol` and
 `transport_stream.socket`; its `send_all` is shielded and has no deadline; whoever makes it runs the application's
-lifespan, and sets `context.terminated` when idle connections are to end.
+lifespan, and sets `context.terminated` when idle connections are to end. Once that is set it closes also a connection
+that has just begun, before it has read what was asked.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import trio
@@ -19,6 +21,18 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from catfish.net.plain_stream import PlainStream
+
+
+def transport_of(stream: trio.abc.Stream) -> Any:
+    """What a TLS stream speaks over; any other stream itself."""
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+
+
+def cut(stream: trio.abc.Stream) -> None:
+    """Close the raw socket below at once, whatever is going on with it. A stream without one is left alone."""
+    transport = transport_of(stream)
+    if isinstance(transport, PlainStream):
+        transport.cut()
 
 
 class ReplayStream(trio.abc.Stream):
@@ -85,12 +99,10 @@ class ReplayStream(trio.abc.Stream):
 
     def cut(self) -> None:
         """Close the raw socket at once, whatever is going on with it."""
-        transport = self._transport()
-        if isinstance(transport, PlainStream):
-            transport.cut()
+        cut(self._stream)
 
     def _transport(self) -> Any:
-        return self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        return transport_of(self._stream)
 
 
 class TlsReplayStream(ReplayStream):
@@ -120,7 +132,7 @@ class HypercornHandoff:
     """An HTTP handler for the listener that lets Hypercorn serve an ASGI application.
 
     `run` is the application's lifespan: start it before the listener, and cancel it after. `terminate` lets idle
-    connections end and answers further requests with `Connection: close`.
+    connections end; the first request of each stream that comes later is answered with `Connection: close`.
 
     Args:
         app: the ASGI application.
@@ -130,6 +142,8 @@ class HypercornHandoff:
     def __init__(self, app: ASGIFramework, config: Config) -> None:
         self._app = ASGIWrapper(app)
         self._config = config
+        self._last_words = copy(config)
+        self._last_words.keep_alive_max_requests = 1
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
 
@@ -160,4 +174,7 @@ class HypercornHandoff:
 
     async def __call__(self, stream: ReplayStream) -> None:
         """Serve one stream to its end."""
-        await TCPServer(self._app, self._config, self._context, ConnectionState(self._state.copy()), stream)  # type: ignore[arg-type]
+        config, context = self._config, self._context
+        if context.terminated.is_set():
+            config, context = self._last_words, WorkerContext(None)
+        await TCPServer(self._app, config, context, ConnectionState(self._state.copy()), stream)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from catfish.net.connections import Connections, ConnectionsStatistics
 from catfish.net.flusher import Flusher
 from catfish.net.gate import Gate, HttpHandler, Router
 from catfish.net.hub import Hub, HubStatistics
+from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
 from catfish.net.stream_driver import BROKEN
 from catfish.net.watch import Watch
@@ -66,7 +67,14 @@ class ListenerStatistics:
 class Listener:
     """All addresses of one server and what was accepted on them. Made by `serve`."""
 
-    def __init__(self, settings: Settings, router: Router, http_handler: HttpHandler, bounds: list[Bound]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        http_handler: HttpHandler,
+        bounds: list[Bound],
+        neighbours: Neighbours | None,
+    ) -> None:
         self.connections = Connections()
         """The WebSocket connections."""
         self._settings = settings
@@ -85,7 +93,10 @@ class Listener:
             flusher=self._flusher,
             watch=self._watch,
             hub=self._hub,
+            neighbours=neighbours,
         )
+        self._neighbours = neighbours
+        self._nursery: trio.Nursery | None = None  # of the streams
         self._streams = 0
         self._refusals = 0
         self._accepted = 0
@@ -100,6 +111,23 @@ class Listener:
             if bound.sock.fileno() >= 0:
                 trio.lowlevel.notify_closing(bound.sock)
                 bound.close()
+
+    def adopt(self, sock: socket.socket, peer: str, read: bytes) -> None:
+        """Serve a connection that a neighbour accepted, as if we had. Returns at once.
+
+        Args:
+            sock: non-blocking; ours from now on.
+            peer: the name of the other side.
+            read: what was read from it, a whole request head at least.
+        """
+        nursery = self._nursery
+        if nursery is None or nursery.cancel_scope.cancel_called:
+            sock.close()
+        elif self._streams < self._settings.connections_max:
+            nursery.start_soon(self._admit_adopted, sock, peer, read)
+        else:
+            self._overloaded += 1
+            nursery.start_soon(self._gate.refuse_overload, PlainStream(sock))
 
     async def drain(self, close: Close, grace_s: float) -> int:
         """End every WebSocket connection in order, and cut whatever is left after `grace_s` seconds, HTTP included.
@@ -132,6 +160,7 @@ class Listener:
                 if self._hub is not None:
                     await services.start(self._hub.run)
                 async with trio.open_nursery() as streams:
+                    self._nursery = streams
                     streams.start_soon(self._accept_everywhere, streams)
                     task_status.started(self)
                     await trio.sleep_forever()
@@ -147,14 +176,18 @@ class Listener:
                     nursery.start_soon(self._accept, bound, streams)
 
     async def _accept(self, bound: Bound, streams: trio.Nursery) -> None:
+        neighbours = self._neighbours
+        accepts_max = ACCEPTS_PER_TURN if neighbours is None else 1
         while True:
             await trio.lowlevel.wait_readable(bound.sock)
-            if not self._accept_waiting(bound, streams):
+            if neighbours is not None and (patience_s := neighbours.patience_s(self._streams)):
+                await trio.sleep(patience_s)
+            if not self._accept_waiting(bound, streams, accepts_max):
                 await trio.sleep(BACKOFF_S)
 
-    def _accept_waiting(self, bound: Bound, streams: trio.Nursery) -> bool:
+    def _accept_waiting(self, bound: Bound, streams: trio.Nursery, accepts_max: int) -> bool:
         """Accept what waits. Returns whether the kernel had the means to."""
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(accepts_max):
             try:
                 sock, address = bound.sock.accept()
             except BlockingIOError:
@@ -184,8 +217,20 @@ class Listener:
                     sock.close()
         return True
 
+    def _count(self, change: int) -> None:
+        self._streams += change
+        if self._neighbours is not None:
+            self._neighbours.count(self._streams)
+
+    async def _admit_adopted(self, sock: socket.socket, peer: str, read: bytes) -> None:
+        self._count(1)
+        try:
+            await self._gate.admit(PlainStream(sock), peer, read)
+        finally:
+            self._count(-1)
+
     async def _admit(self, sock: socket.socket, address: object, bound: Bound) -> None:
-        self._streams += 1
+        self._count(1)
         try:
             if bound.tls is None:
                 await self._gate.admit(PlainStream(sock), name_of(address))
@@ -194,7 +239,7 @@ class Listener:
                 if stream is not None:
                     await self._gate.admit(stream, name_of(address))
         finally:
-            self._streams -= 1
+            self._count(-1)
 
     async def _refuse(self, sock: socket.socket, bound: Bound) -> None:
         self._refusals += 1
@@ -227,6 +272,7 @@ async def serve(
     router: Router,
     http_handler: HttpHandler,
     *,
+    neighbours: Neighbours | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen and serve until cancelled; start it with `nursery.start`, which gives the `Listener`.
@@ -237,9 +283,10 @@ async def serve(
         settings: addresses and limits.
         router: where an upgrade request leads; called once per handshake, synchronously.
         http_handler: serves every stream that is no WebSocket of the router's, such as `handoff.HypercornHandoff`.
+        neighbours: other processes that accept on the same sockets.
 
     Raises:
         BindError: an address cannot be listened on.
     """
     bounds = await open_binds(settings)
-    await Listener(settings, router, http_handler, bounds)._run(task_status)
+    await Listener(settings, router, http_handler, bounds, neighbours)._run(task_status)
