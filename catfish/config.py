@@ -234,6 +234,9 @@ class Settings:
     )
     grace_s: float = setting(10.0, "Seconds in which a member whose connection was lost may return unnoticed.", least=0)
     room_idle_s: float = setting(60.0, "Seconds that an empty room stays in memory.", least=0)
+    poll_s: float = setting(
+        1.0, "Seconds between two comparisons of the rooms with the database while Redis is away; events cross as late."
+    )
     lease_s: float = setting(15.0, "Seconds after which an instance that gave no sign of life counts as dead.")
 
     # Stopping

@@ -84,7 +84,7 @@ def fields(kind: type) -> dict[str, tuple[str, str]]:
     return {
         field.encode_name: (type_name(field.type), "" if field.required else "optional")
         for field in described.fields
-        if field.encode_name != "origin"
+        if field.encode_name not in {"origin", "stamp", "userName"}
     }
 
 

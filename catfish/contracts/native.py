@@ -22,6 +22,7 @@ from catfish.rooms.events import (
     Device,
     Event,
     MediaStarted,
+    MemberJoined,
     MemberLeft,
     MessageSent,
     Said,
@@ -438,7 +439,9 @@ def render(event: Event) -> tuple[str, Any] | None:
             created_at=event.said_at,
         )
     if kind is MemberLeft:
-        event = msgspec.structs.replace(event, origin=None, user_name="")
+        event = msgspec.structs.replace(event, origin=None, user_name="", stamp=0)
+    elif kind is MemberJoined:
+        event = msgspec.structs.replace(event, origin=None, stamp=0)
     elif event.origin is not None:
         event = msgspec.structs.replace(event, origin=None)
     return event.name, event

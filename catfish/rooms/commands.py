@@ -64,6 +64,8 @@ class Joined(msgspec.Struct, kw_only=True):
     member: Member
     first: bool
     """No other device or instance had the user in the room: the others are to be told."""
+    stamp: int
+    """Place among all comings and goings in the room, in the order in which they were committed; it increases."""
     returning: bool = False
     """`first`, and the user was in the room before and told to be gone while others stayed."""
     members: list[Member] | None
@@ -82,17 +84,17 @@ class Leave(Command, kw_only=True):
 class Left(msgspec.Struct, kw_only=True):
     last: bool
     """The user is now in the room on no instance; true as well when it was there on none before."""
+    stamp: int
+    """As `Joined.stamp`; 0 unless `last`."""
     members_count: int
 
 
 class Away(Command, kw_only=True):
-    """The last connection of a user on this instance was lost. Answer: None."""
+    """The last connection of a user on this instance was lost: it is away from now on. Answer: None."""
 
     number: int
     user: str
     instance: str
-    away_since: int
-    """Milliseconds since the epoch."""
 
 
 class Match(Command, kw_only=True):
@@ -115,6 +117,8 @@ class Matched(msgspec.Struct, kw_only=True):
     member: Member
     peer: Member | None
     """The one who waited; None when the user waits now."""
+    stamp: int
+    """As `Joined.stamp`."""
 
 
 AUTOMATIC_CLIENT_ID: Final = "~"

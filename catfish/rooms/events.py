@@ -31,8 +31,11 @@ class DurableEvent(Event, kw_only=True):
 
 
 class MemberJoined(Event, kw_only=True):
+    """`stamp`: see `rooms.commands.Joined`; for instances, not shown natively."""
+
     name: ClassVar[str] = "room:joined"
     member: Member
+    stamp: int = 0
     returning: bool = False
     """It was in the room before, was told to be gone, and others have been there all the time."""
 
@@ -49,6 +52,7 @@ class MemberLeft(Event, kw_only=True):
     user: str
     user_name: str = ""
     """What it was called, for vocabularies that tell it; the native one does not."""
+    stamp: int = 0
     reason: LeaveReason
 
 

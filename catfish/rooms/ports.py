@@ -30,7 +30,8 @@ class Taken(msgspec.Struct, kw_only=True):
 
     record: RoomRecord
     member: Member
-    away_since: int
+    away_ms: int
+    """For how long it has been away, by the store's clock."""
 
 
 class SessionStore(Protocol):
@@ -146,7 +147,7 @@ class Store(Protocol):
         """
         ...
 
-    async def end_lease(self, instance: str, away_since: int) -> None:
+    async def end_lease(self, instance: str) -> None:
         """The instance stops: its members are away from now on, and another instance may take them over at once."""
         ...
 

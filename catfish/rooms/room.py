@@ -26,6 +26,10 @@ EARLY_MAX = 10_000
 """Durable events that may wait for a gap to be filled; beyond that the newest are left to the filling."""
 
 
+DEPARTED_MAX = 1_000
+"""Users whose leaving is remembered."""
+
+
 class Audience(Protocol):
     """A form in which events leave: a vocabulary, a codec and a transport's framing."""
 
@@ -55,10 +59,12 @@ class Listener(Protocol):
 class Presence:
     """A member, and the sessions of its user on this instance."""
 
-    __slots__ = ("listeners", "member")
+    __slots__ = ("listeners", "member", "stamp")
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, stamp: int) -> None:
         self.member = member
+        self.stamp = stamp
+        """Of its coming; see `rooms.commands.Joined`."""
         self.listeners: set[Listener] = set()
 
 
@@ -81,7 +87,10 @@ class LiveRoom:
         "code",
         "created_at",
         "created_by",
+        "departed",
         "early",
+        "fill_at",
+        "floor",
         "id",
         "idle_since",
         "kind",
@@ -109,14 +118,20 @@ class LiveRoom:
         self.revision = record.revision
         self.told = record.revision
         """The newest revision that those whom an event is being encoded for have been told, that event included."""
-        self.members: dict[str, Presence] = {member.user: Presence(member) for member in members}
+        self.members: dict[str, Presence] = {member.user: Presence(member, 0) for member in members}
+        self.departed: dict[str, int] = {}
+        """Stamps of users who left, so that late news of an earlier coming is not believed."""
+        self.floor = 0
+        """Comings and goings up to this stamp are in `members` already."""
         self.audiences: dict[Audience, dict[Listener, None]] = {}
         self.arriving: dict[Listener, Arrival] = {}
         self.listeners_count = 0
         self.early: dict[int, DurableEvent] = {}
         self.pins = 0
-        """Joins under way: while there are any, the room stays in memory."""
+        """Joins and grace periods under way: while there are any, the room stays in memory."""
         self.idle_since: float | None = None
+        self.fill_at = 0.0
+        """When the gap before `early` is to be read from the store, in the caller's time."""
 
     def view(self) -> Room:
         """The room as clients see it."""
@@ -133,20 +148,42 @@ class LiveRoom:
 
     # Members
 
-    def enter(self, member: Member) -> Presence:
+    def enter(self, member: Member, stamp: int = 0) -> Presence:
         """The user is in the room: now, again, or on one more device."""
         presence = self.members.get(member.user)
         if presence is None:
-            presence = self.members[member.user] = Presence(member)
+            presence = self.members[member.user] = Presence(member, stamp)
         else:
+            presence.stamp = max(presence.stamp, stamp)
             media = presence.member.media
             presence.member = member
             member.media = media
         return presence
 
-    def exit(self, user: str) -> bool:
+    def exit(self, user: str, stamp: int = 0) -> bool:
         """The user is in the room no more; whether it was."""
+        if stamp:
+            self.departed[user] = stamp
+            if len(self.departed) > DEPARTED_MAX:
+                for oldest in list(self.departed)[: DEPARTED_MAX // 2]:
+                    self.floor = max(self.floor, self.departed.pop(oldest))
         return self.members.pop(user, None) is not None
+
+    def hear_joined(self, member: Member, stamp: int) -> bool:
+        """Another instance says that a user came; whether that is news."""
+        if stamp <= max(self.floor, self.departed.get(member.user, 0)):
+            return False
+        news = member.user not in self.members
+        self.enter(member, stamp)
+        return news
+
+    def hear_left(self, user: str, stamp: int) -> bool:
+        """Another instance says that a user is on no instance any more; whether that is news."""
+        presence = self.members.get(user)
+        if presence is None or stamp <= max(self.floor, presence.stamp):
+            self.departed[user] = max(stamp, self.departed.get(user, 0))
+            return False
+        return self.exit(user, stamp)
 
     def list_members(self, limit: int) -> list[Member]:
         """Members in the order in which they entered."""

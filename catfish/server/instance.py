@@ -12,12 +12,13 @@ import trio
 from catfish.auth.tokens import TokenVerifier
 from catfish.config import Settings
 from catfish.net.timers import Timers
-from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Store, StoreUnavailable
 from catfish.server.archive import Archive
+from catfish.server.departures import Departures
 from catfish.server.journal import Journal
+from catfish.server.lease import Lease
 from catfish.server.publisher import Publisher
 from catfish.server.supervisor import RoomSupervisor
 
@@ -46,8 +47,9 @@ class Instance:
         self.timers = timers
         self.policy = Policy(settings)
         self.tokens = TokenVerifier(settings)
-        self.supervisor = RoomSupervisor(self.id, store, timers, settings)
-        self.journal: Journal = self.supervisor.journal
+        self.supervisor = RoomSupervisor(store, settings)
+        self.journal = Journal(store, settings, self.supervisor.compare_all)
+        self.departures = Departures(self.id, self.supervisor, self.journal, timers)
         self.publisher = Publisher(self.journal, self.supervisor)
         self.archive = Archive(store, self.supervisor, self.policy)
         self.sessions: set[Session] = set()
@@ -55,7 +57,12 @@ class Instance:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, until cancelled. Returns from `start` once the instance is known to the store."""
-        await self.supervisor.run(task_status=task_status)
+        lease = Lease(self.id, self.store, self.supervisor, self.departures, self.settings)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lease.run)
+            await nursery.start(self.journal.run)
+            await nursery.start(self.supervisor.run)
+            task_status.started()
 
     def announce_draining(self) -> None:
         """Tell every session that the server stops, each with a time of its own to come back, so that they do not all
@@ -69,6 +76,6 @@ class Instance:
         """Answer what was accepted, and hand the members over: whoever comes first after us may take them at once."""
         await self.journal.flush()
         try:
-            await self.store.end_lease(self.id, now_ms())
+            await self.store.end_lease(self.id)
         except StoreUnavailable as error:
             log.warning("the lease could not be ended; it will expire", extra={"error": str(error)})

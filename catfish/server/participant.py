@@ -224,12 +224,19 @@ class Participant:
         )
 
         def joined(answer: Joined) -> Entry:
-            known = supervisor.find(answer.record.room.id)
-            live = supervisor.host(answer.record, answer.members)
+            known = supervisor.get(answer.record.number)
+            live = supervisor.host(answer.record, answer.members, answer.stamp)
+            # A join that was committed without our hearing of it is no first one when it is repeated.
             first = answer.first or (known is not None and self.user not in live.members)
-            live.enter(answer.member)
+            live.enter(answer.member, answer.stamp)
             if first:
-                event = MemberJoined(room=live.id, member=answer.member, returning=answer.returning, origin=origin)
+                event = MemberJoined(
+                    room=live.id,
+                    member=answer.member,
+                    stamp=answer.stamp,
+                    returning=answer.returning,
+                    origin=origin,
+                )
                 supervisor.tell(live, event)
             self._attend(live, answer.record.revision, grace_s, origin)
             view = answer.record.room
@@ -267,14 +274,17 @@ class Participant:
 
         def matched(answer: Matched) -> Pairing:
             peer, member = answer.peer, answer.member
-            live = supervisor.host(answer.record, [peer, member] if peer is not None else [member])
-            if peer is not None and peer.user not in live.members:
-                live.enter(peer)
-            live.enter(member)
-            if peer is not None:
-                supervisor.tell(live, MemberJoined(room=live.id, member=member, origin=origin))
+            known = supervisor.get(answer.record.number)
+            met = peer is not None and (known is None or member.user not in known.members)
+            members = [member] if peer is None else [peer, member]
+            live = supervisor.host(answer.record, members, answer.stamp)
+            for each in members:
+                live.enter(each, answer.stamp if each is member else 0)
+            if met:
+                joined = MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin)
+                supervisor.tell(live, joined)
             self._attend(live, answer.record.revision, grace_s, origin)
-            if peer is not None:
+            if met:
                 supervisor.tell(live, RoomReady(room=live.id))
             view = answer.record.room
             view.members_count = len(live.members)
@@ -286,7 +296,7 @@ class Participant:
         attendance = self._rooms.pop(room, None)
         if attendance is None:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
-        await self._instance.supervisor.leave(attendance.live, self, attendance.origin)
+        await self._instance.departures.leave(attendance.live, self, attendance.origin)
 
     def _check_rooms(self) -> None:
         rooms_max = self.policy.settings.rooms_per_session_max
@@ -294,13 +304,13 @@ class Participant:
             raise Rejected("too_many_rooms", f"a session may be in {rooms_max} rooms")
 
     def _attend(self, live: LiveRoom, revision: int, grace_s: float | None, origin: Origin | None) -> None:
-        supervisor = self._instance.supervisor
+        departures = self._instance.departures
         grace_s = self.policy.settings.grace_s if grace_s is None else grace_s
-        supervisor.returned(live, self.user)
+        departures.returned(live, self.user)
         live.attach(self, revision)
         if self.ended:
             # The connection went away while the store was at it.
-            supervisor.lose(live, self, grace_s, origin)
+            departures.lose(live, self, grace_s, origin)
         else:
             self._rooms[live.id] = Attendance(live, revision, grace_s, origin)
 
@@ -322,7 +332,7 @@ class Participant:
         self.ended = True
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
-            self._instance.supervisor.lose(attendance.live, self, attendance.grace_s, attendance.origin)
+            self._instance.departures.lose(attendance.live, self, attendance.grace_s, attendance.origin)
 
     # Reading
 

@@ -100,18 +100,26 @@ class Applier:
             room.users_count += 1
             room.changed = True
             returning = room.come_back(command.user)
-        member = self._enter(room, command.user, command.name, command.instance)
+        member, position = self._enter(room, command.user, command.name, command.instance)
         members = room.members() if command.with_members else None
-        return Joined(record=room.record(), member=member, first=not known, returning=returning, members=members)
+        return Joined(
+            record=room.record(),
+            member=member,
+            first=not known,
+            stamp=position,
+            returning=returning,
+            members=members,
+        )
 
-    def _enter(self, room: RoomState, user: str, name: str, instance: str) -> Member:
+    def _enter(self, room: RoomState, user: str, name: str, instance: str) -> tuple[Member, int]:
+        """The member, and a number that nobody had before in the room."""
         known = room.users.get(user, {})
         for presence in known.values():
             if presence.name != name:
                 presence.name = name
                 presence.changed = True
         own = known.get(instance)
-        position = next(self._rooms.positions)
+        stamp = position = next(self._rooms.positions)
         if own is not None:
             own.changed |= own.away_since is not None
             own.away_since = None
@@ -121,19 +129,21 @@ class Applier:
             for presence in known.values():
                 since, position = min(since, presence.since), min(position, presence.position)
             room.add(Presence(user, instance, name, since, position, None, stored=False))
-        return room.member(user)
+        return room.member(user), stamp
 
     def _leave(self, command: Leave) -> Left:
         room = self._rooms.by_number.get(command.number)
+        stamp = next(self._rooms.positions)
         if room is None:
-            return Left(last=True, members_count=0)
+            return Left(last=True, stamp=stamp, members_count=0)
         user = command.user
         own = room.users.get(user, {}).get(command.instance)
         if own is not None and not (command.only_if_away and own.away_since is None):
             room.remove(own)
             if user not in room.users:
                 self._left(room, user)
-        return Left(last=user not in room.users, members_count=room.count())
+        last = user not in room.users
+        return Left(last=last, stamp=stamp if last else 0, members_count=room.count())
 
     def _left(self, room: RoomState, user: str) -> None:
         """Nothing of the user is left in the room."""
@@ -154,8 +164,8 @@ class Applier:
     def _mark_away(self, command: Away) -> None:
         room = self._rooms.by_number.get(command.number)
         own = None if room is None else room.users.get(command.user, {}).get(command.instance)
-        if own is not None and own.away_since != command.away_since:
-            own.away_since = command.away_since
+        if own is not None and own.away_since is None:
+            own.away_since = self._rooms.now
             own.changed = True
 
     def _close(self, command: CloseRoom) -> bool | Rejected:
@@ -215,12 +225,13 @@ class Applier:
         return chosen
 
     def _matched(self, room: RoomState, command: Match) -> Matched:
-        member = self._enter(room, command.user, command.name, command.instance)
+        member, position = self._enter(room, command.user, command.name, command.instance)
         others = [other for other in room.users if other != command.user]
         record = room.record()
         if not room.number:
             self.records.append((record, room))
-        return Matched(record=record, member=member, peer=room.member(others[0]) if others else None)
+        peer = room.member(others[0]) if others else None
+        return Matched(record=record, member=member, peer=peer, stamp=position)
 
     # Messages
 

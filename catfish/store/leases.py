@@ -12,9 +12,10 @@ from psycopg.types.numeric import Float8, Int8
 from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import StoreUnavailable, Taken
 from catfish.store import queries
-from catfish.store.arrays import instants, int8s, texts
-from catfish.store.connection import Connection, is_conflict, rollback
+from catfish.store.arrays import int8s, texts
+from catfish.store.connection import Connection, is_conflict
 from catfish.store.marker import Marker
+from catfish.store.pipeline import Pipeline, rollback
 from catfish.store.state import Presence, Rooms, RoomState, room_from_row
 from catfish.store.write import Writer
 
@@ -29,9 +30,9 @@ def renew(connection: Connection, instance: str, lease_s: float) -> bool:
     return bool(row[0])
 
 
-def end(connection: Connection, instance: str, away_since: int) -> None:
+def end(connection: Connection, instance: str) -> None:
     with connection.transaction():
-        connection.execute(queries.LEAVE_ALL, (instants([away_since]), instance))
+        connection.execute(queries.LEAVE_ALL, (instance,))
         connection.execute(queries.END_LEASE, (instance,))
 
 
@@ -72,7 +73,7 @@ class TakeOver:
     def _transact(self, connection: Connection, instance: str, limit: int) -> list[Taken] | None:
         """One transaction; None when there was nothing to take."""
         connection.execute(b"BEGIN")
-        self._marker.mark(connection)
+        connection.execute(queries.MARK, self._marker.mark())
         connection.execute(queries.FORGET_INSTANCES)
         connection.execute(queries.FORGET_JOURNALS)
         connection.execute(queries.FORGET_DEPARTED)
@@ -105,10 +106,11 @@ class TakeOver:
         for row in rows:
             rooms.by_number[row[0]].add(Presence(*row[1:]))
         moved = [(room, user, _move(room, user, instance, leases)) for (room, user), leases in ended.items()]
-        writer = Writer(connection, rooms, [])
-        writer.write()
+        with Pipeline(connection) as pipeline:
+            Writer(pipeline, rooms, []).write()
+        now = _rows(connection, queries.NOW, ())[0][0]
         return [
-            Taken(record=room.record(), member=room.member(user), away_since=away_since)
+            Taken(record=room.record(), member=room.member(user), away_ms=max(now - away_since, 0))
             for room, user, away_since in moved
             if away_since is not None
         ]

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import psycopg
-
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.commands import (
     Away,
@@ -31,14 +29,12 @@ from catfish.rooms.commands import (
 )
 from catfish.rooms.model import RoomKind
 from catfish.store import queries
-from catfish.store.arrays import int8s, texts
-from catfish.store.connection import Connection
+from catfish.store.arrays import int8, int8s, texts
+from catfish.store.pipeline import Pipeline, Row
 from catfish.store.rows import message_from_row
 from catfish.store.state import Line, Presence, Rooms, RoomState, Stranger, room_from_row
 
 C = TypeVar("C", bound=Command)
-Row = tuple[Any, ...]
-Reading = tuple[psycopg.Cursor[Row], Callable[[Row], None]]
 
 
 class Loader:
@@ -49,12 +45,11 @@ class Loader:
         lost: strangers who were chosen in an earlier attempt but are being changed by another transaction.
     """
 
-    def __init__(self, connection: Connection, batch: Sequence[Command], *, careful: bool, lost: Iterable[str]) -> None:
-        self._connection = connection
+    def __init__(self, pipeline: Pipeline, batch: Sequence[Command], *, careful: bool, lost: Iterable[str]) -> None:
+        self._pipeline = pipeline
         self._careful = careful
         self._lost = frozenset(lost)
         self._rooms = Rooms()
-        self._readings: list[Reading] = []
         self._batch = batch
         self._openers: dict[str, Command] = {}
         self._by_type: dict[type[Command], list[Any]] = {}
@@ -68,23 +63,11 @@ class Loader:
         if self._by_type.keys() - {SendMessage} or self._careful:
             self._read_members(own)
             self._read_messages()
-            self._fetch()
+            self._pipeline.fetch()
         return self._rooms
 
     def _of(self, kind: type[C]) -> list[C]:
         return self._by_type.get(kind, [])
-
-    def _read(self, query: bytes, parameters: Sequence[Any], each: Callable[[Row], None]) -> None:
-        """Ask; the rows are handed to `each` by `_fetch`."""
-        cursor = self._connection.cursor(binary=True)
-        cursor.execute(query, parameters)
-        self._readings.append((cursor, each))
-
-    def _fetch(self) -> None:
-        readings, self._readings = self._readings, []
-        for cursor, each in readings:
-            for row in cursor.fetchall():
-                each(row)
 
     # First: the rooms
 
@@ -93,37 +76,37 @@ class Loader:
         own: list[int] = []
         matches, joins, creations = self._of(Match), self._of(Join), self._of(CreateRoom)
         if matches:
-            self._connection.execute(queries.MATCHING)
+            self._pipeline.add(queries.MATCHING)
         numbers = {
             command.number
             for kind, commands in self._by_type.items()
             if kind not in (Match, Join, CreateRoom)
             for command in commands
         }
-        if joins or matches:
-            self._read(queries.NOW, (), self._set_now)
+        if joins or matches or self._of(Away):
+            self._pipeline.add(queries.NOW, (), self._set_now)
         if joins or creations:
             self._open_rooms(self._batch)
             ids = {join.room for join in joins if join.room is not None} | {creation.id for creation in creations}
             codes = {normalise_code(join.code) for join in joins if join.room is None and join.code is not None}
             self._lock_named(numbers, ids, codes)
         elif numbers:
-            self._read(queries.LOCK, (int8s(list(numbers)),), self._add_room)
+            self._pipeline.add(queries.LOCK, (int8s(list(numbers)),), self._add_room)
         if matches:
             users = texts(list({match.user for match in matches}))
-            self._read(queries.LOCK_OWN, (users,), lambda row: own.append(row[0]))
-        self._fetch()
+            self._pipeline.add(queries.LOCK_OWN, (users,), lambda row: own.append(row[0]))
+        self._pipeline.fetch()
         # Those whose creation was refused because of its code, when somebody joins by the same id.
         left_out = [join for join in joins if join.create and join.room is not None and self.room_of(join) is None]
         if left_out:
             self._open_rooms(left_out)
             self._lock_named((), {join.room for join in left_out if join.room is not None}, ())
-            self._fetch()
+            self._pipeline.fetch()
         return own
 
     def _lock_named(self, numbers: Iterable[int], ids: Iterable[str], codes: Iterable[str]) -> None:
         parameters = int8s(list(numbers)), texts(list(ids)), texts(list(codes))
-        self._read(queries.LOCK_NAMED, parameters, self._add_room)
+        self._pipeline.add(queries.LOCK_NAMED, parameters, self._add_room)
 
     def _add_room(self, row: Row) -> None:
         room = room_from_row(row)
@@ -152,7 +135,7 @@ class Loader:
             return
         ids = sorted(wanted)
         kinds, code_list, names, capacities, users = zip(*(wanted[id] for id in ids), strict=True)
-        self._read(
+        self._pipeline.add(
             queries.OPEN,
             (texts(ids), texts(kinds), texts(code_list), texts(names), int8s(capacities), texts(users)),
             lambda row: self._openers.update({row[0]: openers[row[0]]}),
@@ -172,7 +155,7 @@ class Loader:
                     entire.add(room)
         if users:
             numbers, names = zip(*((room.number, user) for room, user in users), strict=True)
-            self._read(queries.DEPARTED, (int8s(numbers), texts(names)), self._add_departed)
+            self._pipeline.add(queries.DEPARTED, (int8s(numbers), texts(names)), self._add_departed)
         going: list[Leave | Away] = [*self._of(Leave), *self._of(Away)]
         for command in going:
             room = rooms.by_number.get(command.number)
@@ -183,22 +166,23 @@ class Loader:
         entire |= matched
         if matched:
             both = int8s(sorted(room.number for room in matched))
-            self._connection.execute(queries.LOCK_STRANGERS, (both,))
+            self._pipeline.add(queries.LOCK_STRANGERS, (both,))
             # Again, for those who were matched into the room while the first statement waited for them.
-            self._read(queries.LOCK_STRANGERS, (both,), self._add_stranger)
+            self._pipeline.add(queries.LOCK_STRANGERS, (both,), self._add_stranger)
             for room in matched:
                 room.guarded = True
         if matches:
             self._read_own([number for number in own if number not in {room.number for room in matched}])
             entire |= {rooms.by_number[number] for number in own if number in rooms.by_number}
-            self._read(queries.WAITING, (), self._waiting({match.user for match in matches}, entire))
+            self._pipeline.add(queries.WAITING, (), self._waiting({match.user for match in matches}, entire))
         if entire:
-            self._read(queries.PRESENCES, (int8s(sorted(room.number for room in entire)),), self._add_presence)
+            self._pipeline.add(queries.PRESENCES, (int8s(sorted(room.number for room in entire)),), self._add_presence)
         keys = sorted((room.number, user) for room, user in users if room not in entire)
         if keys:
             found, names = zip(*keys, strict=True)
-            self._read(queries.PRESENCES_OF_USERS, (int8s(found), texts(names)), self._add_presence)
-        self._draw(len(self._of(Join)) + len(matches), len(matches) + len(self._of(Leave)) if matches or matched else 0)
+            self._pipeline.add(queries.PRESENCES_OF_USERS, (int8s(found), texts(names)), self._add_presence)
+        entering_and_leaving = len(self._of(Join)) + len(matches) + len(self._of(Leave))
+        self._draw(entering_and_leaving, len(matches) + len(self._of(Leave)) if matches or matched else 0)
 
     def room_of(self, join: Join) -> RoomState | None:
         if join.room is not None:
@@ -209,9 +193,9 @@ class Loader:
         """The rooms of people who want to be matched and are in one already; their own rows are locked."""
         if not numbers:
             return
-        self._read(queries.ROOMS, (int8s(numbers),), self._add_unguarded)
-        self._fetch()
-        self._read(queries.STRANGERS, (int8s(numbers),), self._add_stranger)
+        self._pipeline.add(queries.ROOMS, (int8s(numbers),), self._add_unguarded)
+        self._pipeline.fetch()
+        self._pipeline.add(queries.STRANGERS, (int8s(numbers),), self._add_stranger)
 
     def _add_unguarded(self, row: Row) -> None:
         if row[0] not in self._rooms.by_number:
@@ -253,7 +237,7 @@ class Loader:
         drawn: list[list[int]] = [[], []]
         for query, count, numbers in ((queries.POSITIONS, positions, drawn[0]), (queries.PLACES, places, drawn[1])):
             if count:
-                self._read(query, (count,), lambda row, numbers=numbers: numbers.append(row[0]))  # type: ignore[misc]
+                self._pipeline.add(query, (int8(count),), lambda row, numbers=numbers: numbers.append(row[0]))  # type: ignore[misc]
         self._rooms.positions = iter(drawn[0])
         self._rooms.places = iter(drawn[1])
 
@@ -264,22 +248,22 @@ class Loader:
         lines = {(c.number, c.seq) for c in changes}
         if lines:
             numbers, seqs = zip(*lines, strict=True)
-            self._read(queries.LINES, (int8s(numbers), int8s(seqs)), self._add_line)
+            self._pipeline.add(queries.LINES, (int8s(numbers), int8s(seqs)), self._add_line)
         reactions = {(c.number, c.seq, c.emoji, c.user) for c in self._of(React)}
         if reactions:
             numbers, seqs, emojis, users = zip(*reactions, strict=True)
             keys = int8s(numbers), int8s(seqs), texts(emojis), texts(users)
-            self._read(queries.REACTED, keys, self._add_reaction)
+            self._pipeline.add(queries.REACTED, keys, self._add_reaction)
         reads = {(c.number, c.user) for c in self._of(MarkRead)}
         if reads:
             numbers, users = zip(*reads, strict=True)
-            self._read(queries.READS, (int8s(numbers), texts(users)), self._add_read)
+            self._pipeline.add(queries.READS, (int8s(numbers), texts(users)), self._add_read)
         if self._careful:
             sent = [(c.number, c.user, c.client_id) for c in self._of(SendMessage) if c.client_id is not None]
             if sent:
                 numbers, users, client_ids = zip(*sent, strict=True)
                 parameters = int8s(numbers), texts(users), texts(client_ids)
-                self._read(queries.SENT_BEFORE, parameters, self._add_sent)
+                self._pipeline.add(queries.SENT_BEFORE, parameters, self._add_sent)
 
     def _add_line(self, row: Row) -> None:
         number, seq, user, deleted = row

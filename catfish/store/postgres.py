@@ -104,8 +104,8 @@ class PostgresStore(Store):
     async def renew_lease(self, instance: str, lease_s: float) -> bool:
         return await self._pool.run(partial(leases.renew, instance=instance, lease_s=lease_s))
 
-    async def end_lease(self, instance: str, away_since: int) -> None:
-        await self._pool.run(partial(leases.end, instance=instance, away_since=away_since), abandon=False)
+    async def end_lease(self, instance: str) -> None:
+        await self._pool.run(partial(leases.end, instance=instance), abandon=False)
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
         async with self._taking_over:

@@ -308,7 +308,7 @@ ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, lapsed = i.le
 RETURNING NOT i.lapsed
 """)
 LEAVE_ALL: Final = statement("""
-UPDATE members SET away_since = (%b::timestamptz[])[1] WHERE instance_id = %b AND away_since IS NULL
+UPDATE members SET away_since = now() WHERE instance_id = %b AND away_since IS NULL
 """)
 END_LEASE: Final = statement("UPDATE instances SET lease_until = least(lease_until, now()) WHERE id = %b")
 ROOMS_OF_THE_DEAD: Final = statement("""

@@ -190,11 +190,11 @@ class MemoryRooms:
         self._leases[instance] = now + int(lease_s * 1000)
         return held
 
-    def end_lease(self, instance: str, away_since: int) -> None:
+    def end_lease(self, instance: str) -> None:
         for room in self._rooms.values():
             for presence in room.presences.values():
                 if presence.instance == instance and presence.away_since is None:
-                    presence.away_since = away_since
+                    presence.away_since = self._now()
         if instance in self._leases:
             self._leases[instance] = min(self._leases[instance], self._now())
 
@@ -207,7 +207,8 @@ class MemoryRooms:
                     if moved is not None:
                         member = self._member(room, user)
                         assert moved.away_since is not None
-                        taken.append(Taken(record=room.record(), member=member, away_since=moved.away_since))
+                        away_ms = max(self._now() - moved.away_since, 0)
+                        taken.append(Taken(record=room.record(), member=member, away_ms=away_ms))
         return taken
 
     # Commands
@@ -304,7 +305,14 @@ class MemoryRooms:
         room.departed.discard(user)
         member = self._enter(room, user, command.name, command.instance)
         members = self._members(room) if command.with_members else None
-        return Joined(record=room.record(), member=member, first=not known, returning=returning, members=members)
+        return Joined(
+            record=room.record(),
+            member=member,
+            first=not known,
+            stamp=next(self._positions),
+            returning=returning,
+            members=members,
+        )
 
     def _enter(self, room: StoredRoom, user: str, name: str, instance: str) -> Member:
         known = room.of_user(user)
@@ -326,11 +334,12 @@ class MemoryRooms:
     def _leave(self, command: Leave) -> Left:
         room = self._rooms.get(command.number)
         if room is None:
-            return Left(last=True, members_count=0)
+            return Left(last=True, stamp=next(self._positions), members_count=0)
         key = command.user, command.instance
         own = room.presences.get(key)
         if own is None or (command.only_if_away and own.away_since is None):
-            return Left(last=not room.of_user(command.user), members_count=len(room.users()))
+            last = not room.of_user(command.user)
+            return Left(last=last, stamp=next(self._positions) if last else 0, members_count=len(room.users()))
         del room.presences[key]
         last = not room.of_user(command.user)
         if not room.presences:
@@ -343,13 +352,13 @@ class MemoryRooms:
                 stranger.place = next(self._places)
             if not room.strangers:
                 room.closed = True
-        return Left(last=last, members_count=len(room.users()))
+        return Left(last=last, stamp=next(self._positions) if last else 0, members_count=len(room.users()))
 
     def _mark_away(self, command: Away) -> None:
         room = self._rooms.get(command.number)
         own = None if room is None else room.presences.get((command.user, command.instance))
-        if own is not None:
-            own.away_since = command.away_since
+        if own is not None and own.away_since is None:
+            own.away_since = self._now()
 
     def _match(self, command: Match) -> Matched:
         user = command.user
@@ -381,7 +390,8 @@ class MemoryRooms:
     def _matched(self, room: StoredRoom, command: Match) -> Matched:
         member = self._enter(room, command.user, command.name, command.instance)
         others = [other for other in self._members(room) if other.user != command.user]
-        return Matched(record=room.record(), member=member, peer=others[0] if others else None)
+        peer = others[0] if others else None
+        return Matched(record=room.record(), member=member, peer=peer, stamp=next(self._positions))
 
     def _send(self, command: SendMessage) -> Sent:
         room = self._room(command.number)

@@ -130,9 +130,9 @@ class MemoryStore(Store):
         self._lose(fail)
         return held
 
-    async def end_lease(self, instance: str, away_since: int) -> None:
+    async def end_lease(self, instance: str) -> None:
         fail = await self._gate()
-        self._rooms.end_lease(instance, away_since)
+        self._rooms.end_lease(instance)
         self._lose(fail)
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:

@@ -52,8 +52,8 @@ def leave(number: int, user: str, instance: str = "i1", *, only_if_away: bool = 
     return Leave(number=number, user=user, instance=instance, only_if_away=only_if_away)
 
 
-def away(number: int, user: str, instance: str = "i1", since: int = NOW) -> Away:
-    return Away(number=number, user=user, instance=instance, away_since=since)
+def away(number: int, user: str, instance: str = "i1") -> Away:
+    return Away(number=number, user=user, instance=instance)
 
 
 def match(user: str, *interests: str, instance: str = "i1", avoid: tuple[str, ...] = (), room: str = "") -> Match:

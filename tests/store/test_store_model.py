@@ -69,7 +69,7 @@ class Player:
             (1, lambda: join(None, user, instance, code=draw.choice(list(CODES.values())), create=False)),
             (1, lambda: create(room, user, kind=draw.choice(KINDS), code=CODES.get(room), capacity=3)),
             (5, lambda: leave(number, user, instance, only_if_away=chance(0.3))),
-            (3, lambda: away(number, user, instance, since=at)),
+            (3, lambda: away(number, user, instance)),
             (5, lambda: match(user, *draw.sample(INTERESTS, draw.randint(0, 2)), instance=instance,
                               avoid=tuple(draw.sample(USERS, draw.randint(0, 1))), room=f"m-{self.drawn}")),
             (2, lambda: edit(number, seq, f"edited {self.drawn}", user, at)),
@@ -89,7 +89,7 @@ class Player:
         instance, other = draw.sample(INSTANCES, 2)
         event = draw.random()
         if event < 0.06:
-            await self.store.end_lease(instance, NOW)
+            await self.store.end_lease(instance)
             taken = []
             limit = draw.choice((1, 3, 100))
             if draw.random() < 0.7:
@@ -144,8 +144,8 @@ def shared(answer: Any, player: Player) -> Any:
             if "number" in kept:
                 kept["number"] = names.get(kept["number"], "new")
                 del kept["room"]["createdAt"]
-            if "away_since" in kept:
-                kept["away_since"] = True
+            for name in kept.keys() & {"away_ms", "stamp"}:
+                kept[name] = kept[name] > 0 or name == "away_ms"
             return kept
         return value
 

@@ -1,0 +1,239 @@
+"""Members who leave, and those whose connection is lost.
+
+Theory of operation. A member whose last connection here is lost is *absent*: the store is told that it is away, and a
+timer runs for the grace period. If the user comes back (on any device here) the timer is cancelled; else the store
+removes the member, unless its row says that it is back, and the room is told, on every instance. The store may be away
+meanwhile: both steps are repeated until they are stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import trio
+
+from catfish.contracts.interface import Origin
+from catfish.errors import Rejected
+from catfish.net.timers import Timer, Timers
+from catfish.rooms.commands import Away, Join, Leave, Left
+from catfish.rooms.events import LeaveReason, MemberLeft
+from catfish.rooms.ports import Taken
+from catfish.rooms.room import Listener, LiveRoom
+from catfish.server.journal import Journal
+from catfish.server.supervisor import RETRY_S, RoomSupervisor
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, str]
+"""A room's number and a user."""
+
+
+class _Absence:
+    """A member of this instance without a connection."""
+
+    __slots__ = ("name", "origin", "room", "stored", "timer")
+
+    def __init__(self, room: str, name: str, timer: Timer, origin: Origin | None) -> None:
+        self.room = room
+        self.name = name
+        self.timer = timer
+        self.origin = origin
+        self.stored = False
+
+
+class Departures:
+    """Of one instance."""
+
+    def __init__(self, instance: str, supervisor: RoomSupervisor, journal: Journal, timers: Timers) -> None:
+        self._instance = instance
+        self._supervisor = supervisor
+        self._journal = journal
+        self._timers = timers
+        self._absent: dict[Key, _Absence] = {}
+
+    @property
+    def absent_count(self) -> int:
+        """Members whose grace period runs here."""
+        return len(self._absent)
+
+    def returned(self, live: LiveRoom, user: str) -> None:
+        """A session of the user is in the room (again)."""
+        self._forget((live.number, user))
+
+    async def leave(self, live: LiveRoom, listener: Listener, origin: Origin | None) -> None:
+        """The session leaves of its own will. When the store does not take it, the leaving is stored later."""
+        if not self._detach(live, listener):
+            return
+        user, name = listener.user, self._name(live, listener.user)
+        command = Leave(number=live.number, user=user, instance=self._instance)
+
+        def left(answer: Left) -> None:
+            self._left(live.number, live.id, user, name, answer, "left", origin)
+
+        with self._supervisor.pinned(live):
+            try:
+                await self._journal.perform(command, left)
+            except Rejected as refusal:
+                extra = {"user": user, "room": live.id, "code": refusal.code}
+                log.info("a leaving is stored later", extra=extra)
+                self._absence(live, user, 0.0, origin)
+
+    def lose(self, live: LiveRoom, listener: Listener, grace_s: float, origin: Origin | None) -> None:
+        """The session's connection is gone."""
+        user = listener.user
+        if self._detach(live, listener) and user in live.members:
+            live.members[user].member.away = True
+            if grace_s > 0:
+                self._absence(live, user, grace_s, origin)
+            else:
+                self._leave_at_once(live, user, origin)
+
+    def take(self, taken: Taken, grace_s: float) -> None:
+        """A member of an instance that died is ours now: it has what is left of its grace period."""
+        number, user = taken.record.number, taken.member.user
+        live = self._supervisor.get(number)
+        if live is not None and user in live.members and live.members[user].listeners:
+            return  # it came back here before its former instance was given up
+        if live is not None:
+            live.enter(taken.member).member.away = True
+        left_s = max(grace_s - taken.away_ms / 1000, 0.0)
+        self._start((number, user), taken.record.room.id, taken.member.name, left_s, None)
+
+    def restore(self, live: LiveRoom, user: str) -> None:
+        """The store has lost the row of a member who is connected here: enter it again."""
+        presence = live.members[user]
+        command = Join(
+            room=live.id,
+            code=None,
+            create=False,
+            user=user,
+            name=presence.member.name,
+            instance=self._instance,
+            with_members=False,
+        )
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, Rejected):
+                extra = {"user": user, "room": live.id, "code": answer.code}
+                log.warning("a member could not be entered again", extra=extra)
+
+        try:
+            self._journal.submit(command, done)
+        except Rejected:
+            self._timers.call_later(RETRY_S, lambda: self.restore(live, user) if user in live.members else None)
+
+    def _leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None) -> None:
+        """Without a grace period there is nothing to be marked as away first."""
+        name = self._name(live, user)
+
+        def done(answer: Any) -> None:
+            live.pins -= 1
+            if isinstance(answer, Rejected):
+                self._absence(live, user, 0.0, origin)
+            else:
+                self._left(live.number, live.id, user, name, answer, "gone", origin)
+
+        live.pins += 1
+        try:
+            self._journal.submit(Leave(number=live.number, user=user, instance=self._instance), done)
+        except Rejected as refusal:
+            done(refusal)
+
+    def _detach(self, live: LiveRoom, listener: Listener) -> bool:
+        last_here = live.detach(listener)
+        if not live.listeners_count:
+            live.idle_since = trio.current_time()
+        return last_here
+
+    def _absence(self, live: LiveRoom, user: str, grace_s: float, origin: Origin | None) -> None:
+        self._start((live.number, user), live.id, self._name(live, user), grace_s, origin)
+
+    def _start(self, key: Key, room: str, name: str, grace_s: float, origin: Origin | None) -> None:
+        """Start the grace period of a member that has no connection here."""
+        self._forget(key)
+        timer = self._timers.call_later(grace_s, lambda: self._grace_ended(key))
+        absence = self._absent[key] = _Absence(room, name, timer, origin)
+        live = self._supervisor.get(key[0])
+        if live is not None:
+            live.pins += 1
+        self._store_away(key, absence)
+
+    def _forget(self, key: Key) -> None:
+        absence = self._absent.pop(key, None)
+        if absence is not None:
+            absence.timer.cancel()
+            live = self._supervisor.get(key[0])
+            if live is not None:
+                live.pins = max(live.pins - 1, 0)
+
+    def _store_away(self, key: Key, absence: _Absence) -> None:
+        if self._absent.get(key) is not absence:
+            return
+
+        def again(refusal: Rejected) -> None:
+            log.debug("an absence is stored later", extra={"user": key[1], "code": refusal.code})
+            self._timers.call_later(RETRY_S, lambda: self._store_away(key, absence))
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, Rejected):
+                again(answer)
+            else:
+                absence.stored = True
+
+        try:
+            self._journal.submit(Away(number=key[0], user=key[1], instance=self._instance), done)
+        except Rejected as refusal:
+            again(refusal)
+
+    def _grace_ended(self, key: Key) -> None:
+        absence = self._absent.get(key)
+        if absence is None:
+            return
+
+        def again() -> None:
+            absence.timer = self._timers.call_later(RETRY_S, lambda: self._grace_ended(key))
+
+        # The order "away, then leave" is what keeps a user who came back in between.
+        if not absence.stored:
+            again()
+            return
+        number, user = key
+
+        def done(answer: Any) -> None:
+            if self._absent.get(key) is not absence:
+                return  # came back while this was on its way: the store kept the row
+            if isinstance(answer, Rejected):
+                again()
+                return
+            self._forget(key)
+            self._left(number, absence.room, user, absence.name, answer, "gone", absence.origin)
+
+        command = Leave(number=number, user=user, instance=self._instance, only_if_away=True)
+        try:
+            self._journal.submit(command, done)
+        except Rejected:
+            again()
+
+    def _left(
+        self,
+        number: int,
+        room: str,
+        user: str,
+        name: str,
+        left: Left,
+        reason: LeaveReason,
+        origin: Origin | None,
+    ) -> None:
+        live = self._supervisor.get(number)
+        if live is not None and user in live.members and live.members[user].listeners:
+            # Another of its sessions came in while this was on its way, and its row went with the one that left.
+            self.restore(live, user)
+        elif left.last:
+            event = MemberLeft(room=room, user=user, user_name=name, stamp=left.stamp, reason=reason, origin=origin)
+            self._supervisor.tell_left(number, event)
+
+    @staticmethod
+    def _name(live: LiveRoom, user: str) -> str:
+        presence = live.members.get(user)
+        return user if presence is None else presence.member.name

@@ -1,0 +1,64 @@
+"""The instance's sign of life in the store, and what becomes of the members of instances that gave none."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from catfish.config import Settings
+from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.server.departures import Departures
+from catfish.server.supervisor import RETRY_S, RoomSupervisor
+
+log = logging.getLogger(__name__)
+
+TAKE_OVER_MAX = 1_000
+"""Members taken over from dead instances in one visit to the store."""
+
+
+class Lease:
+    """Of one instance."""
+
+    def __init__(
+        self, instance: str, store: Store, supervisor: RoomSupervisor, departures: Departures, settings: Settings
+    ) -> None:
+        self._instance = instance
+        self._store = store
+        self._supervisor = supervisor
+        self._departures = departures
+        self._settings = settings
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew it, for ever. Returns from `start` once the lease is in the store. Raises: StoreUnavailable."""
+        await self._store.renew_lease(self._instance, self._settings.lease_s)
+        task_status.started()
+        away = False
+        while True:
+            try:
+                held = await self._store.renew_lease(self._instance, self._settings.lease_s)
+                taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)
+            except StoreUnavailable as error:
+                if not away:
+                    log.warning("the lease cannot be renewed", extra={"error": str(error)})
+                away = True
+                await trio.sleep(RETRY_S)
+                continue
+            if away:
+                log.warning("the lease is renewed again")
+                away = False
+            if not held:
+                self._come_back()
+            for each in taken:
+                self._departures.take(each, self._settings.grace_s)
+            if len(taken) < TAKE_OVER_MAX:
+                await trio.sleep(self._settings.lease_s / 3)
+
+    def _come_back(self) -> None:
+        """We were taken for dead, so others may have taken our members over: enter those who are connected again."""
+        log.warning("the lease had ended before it was renewed; the members here are entered again")
+        for live in self._supervisor.rooms:
+            for user, presence in list(live.members.items()):
+                if presence.listeners:
+                    self._departures.restore(live, user)
+        self._supervisor.compare_all()
