@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import psycopg
@@ -30,20 +30,48 @@ class Unstorable(ValueError):
     """A value that no column can hold; the command that brought it is to blame."""
 
 
-class Int8s(bytes):
-    """A parameter of type bigint[]."""
+class Parameter(bytes):
+    """A parameter in binary."""
+
+    oid: ClassVar[int]
 
 
-class Texts(bytes):
-    """A parameter of type text[]."""
+class Int8(Parameter):
+    oid = _INT8
 
 
-class Instants(bytes):
-    """A parameter of type timestamptz[]."""
+class Text(Parameter):
+    oid = _TEXT
 
 
-class Jsons(bytes):
-    """A parameter of type json[]."""
+class Int8s(Parameter):
+    oid = _INT8_ARRAY
+
+
+class Texts(Parameter):
+    oid = _TEXT_ARRAY
+
+
+class Instants(Parameter):
+    oid = _TIMESTAMPTZ_ARRAY
+
+
+class Jsons(Parameter):
+    oid = _JSON_ARRAY
+
+
+def int8(item: int) -> Int8:
+    try:
+        return Int8(item.to_bytes(8, "big", signed=True))
+    except OverflowError as error:
+        raise Unstorable(f"an integer is out of range ({error})") from error
+
+
+def text(item: str) -> Text:
+    try:
+        return Text(item.encode())
+    except UnicodeEncodeError as error:
+        raise Unstorable(str(error)) from error
 
 
 def int8s(items: Sequence[int | None]) -> Int8s:
@@ -98,10 +126,10 @@ def _pack_int8s(oid: int, items: Sequence[int | None]) -> bytes:
         raise Unstorable(f"an integer is out of range ({error})") from error
 
 
-def _passes(kind: type[bytes], array_oid: int) -> type[Dumper]:
+def _passes(kind: type[Parameter]) -> type[Dumper]:
     class Passes(Dumper):
         format = Format.BINARY
-        oid = array_oid
+        oid = kind.oid
 
         def dump(self, obj: Any) -> Buffer:
             return bytes(obj)
@@ -119,15 +147,7 @@ class InstantLoader(Loader):
         return (int.from_bytes(data, "big", signed=True) + EPOCH_US) // 1000
 
 
-_DUMPERS: Final = [
-    (kind, _passes(kind, oid))
-    for kind, oid in (
-        (Int8s, _INT8_ARRAY),
-        (Texts, _TEXT_ARRAY),
-        (Instants, _TIMESTAMPTZ_ARRAY),
-        (Jsons, _JSON_ARRAY),
-    )
-]
+_DUMPERS: Final = [(kind, _passes(kind)) for kind in (Int8, Text, Int8s, Texts, Instants, Jsons)]
 _decode_json: Callable[[str | bytes], Any] = msgspec.json.decode
 
 

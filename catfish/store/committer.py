@@ -27,9 +27,10 @@ from catfish.rooms.ports import StoreUnavailable
 from catfish.store import queries, refusals
 from catfish.store.apply import Applier
 from catfish.store.arrays import int8s
-from catfish.store.connection import Connection, Connector, is_conflict, is_outage, is_unstorable, pipelined, rollback
+from catfish.store.connection import Connection, Connector, is_conflict, is_outage, is_unstorable
 from catfish.store.load import Loader
 from catfish.store.marker import Marker
+from catfish.store.pipeline import Pipeline, execute, rollback
 from catfish.store.write import Claimed, Writer
 
 logger = logging.getLogger(__name__)
@@ -182,18 +183,19 @@ class Committer:
 
     def _transact(self, connection: Connection, batch: Sequence[Command], attempts: _Attempts) -> Told:
         if attempts.divided:
-            connection.execute(b"BEGIN")
-            self._marker.mark(connection)
+            with Pipeline(connection) as pipeline:
+                pipeline.add(b"BEGIN")
+                pipeline.add(queries.MARK, self._marker.mark())
             answers = self._divide(connection, batch, attempts.lost)
             told = self._about_to_commit(batch, answers)
-            connection.execute(b"COMMIT")
+            execute(connection, b"COMMIT")
         else:
-            with pipelined(connection):
-                connection.execute(b"BEGIN")
-                self._marker.mark(connection)
-                answers, writer = self._perform(connection, batch, attempts.careful > 0, attempts.lost)
+            with Pipeline(connection) as pipeline:
+                pipeline.add(b"BEGIN")
+                pipeline.add(queries.MARK, self._marker.mark())
+                answers, writer = self._perform(pipeline, batch, attempts.careful > 0, attempts.lost)
                 told = self._about_to_commit(batch, answers)
-                connection.execute(b"COMMIT")
+                pipeline.add(b"COMMIT")
             writer.finish()
         self._marker.told()
         return told
@@ -204,33 +206,33 @@ class Committer:
         return told
 
     def _perform(
-        self, connection: Connection, batch: Sequence[Command], careful: bool, lost: set[str]
+        self, pipeline: Pipeline, batch: Sequence[Command], careful: bool, lost: set[str]
     ) -> tuple[Answers, Writer]:
-        rooms = Loader(connection, batch, careful=careful, lost=lost).load()
+        rooms = Loader(pipeline, batch, careful=careful, lost=lost).load()
         applier = Applier(rooms, self._room_capacity_max)
         answers = applier.apply(batch)
-        writer = Writer(connection, rooms, applier.records)
+        writer = Writer(pipeline, rooms, applier.records)
         writer.write()
         return answers, writer
 
     def _divide(self, connection: Connection, batch: Sequence[Command], lost: set[str]) -> Answers:
         """Perform what can be performed; a command that cannot be stored is refused."""
-        connection.execute(b"SAVEPOINT part")
+        execute(connection, b"SAVEPOINT part")
         answers: Answers
         try:
-            with pipelined(connection):
-                answers, writer = self._perform(connection, batch, True, lost)
+            with Pipeline(connection) as pipeline:
+                answers, writer = self._perform(pipeline, batch, True, lost)
             writer.finish()
         except Exception as error:
             if connection.closed or not is_unstorable(error):
                 raise
-            connection.execute(b"ROLLBACK TO SAVEPOINT part")
+            execute(connection, b"ROLLBACK TO SAVEPOINT part")
             if len(batch) == 1:
                 answers = [refusals.cannot_be_stored(batch[0], _first_line(error))]
             else:
                 half = len(batch) // 2
                 answers = self._divide(connection, batch[:half], lost) + self._divide(connection, batch[half:], lost)
-        connection.execute(b"RELEASE SAVEPOINT part")
+        execute(connection, b"RELEASE SAVEPOINT part")
         return answers
 
 

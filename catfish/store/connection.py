@@ -6,14 +6,13 @@ the server says nothing at all: it may be paused, or its machine gone without a 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -46,6 +45,25 @@ class Connection(psycopg.Connection[Any]):
 
     answer_s: float = math.inf
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: dict[bytes, bytes] = {}
+        """Statement -> its name in the server, of those that `pipeline` has prepared."""
+        self._names = itertools.count()
+
+    def name_statement(self) -> bytes:
+        """A name that no prepared statement of this connection has had."""
+        return b"catfish_%d" % next(self._names)
+
+    def give_up(self) -> NoReturn:
+        """The server is silent: end the connection.
+
+        Raises:
+            psycopg.OperationalError: saying so.
+        """
+        self.pgconn.finish()
+        raise psycopg.OperationalError(f"the server did not answer within {self.answer_s} s")
+
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         return super().wait(self._bounded(gen), *args, **kwargs)
 
@@ -57,8 +75,7 @@ class Connection(psycopg.Connection[Any]):
             while True:
                 ready = yield wanted
                 if time.monotonic() > deadline:
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError(f"the server did not answer within {self.answer_s} s")
+                    self.give_up()
                 wanted = gen.send(ready)
         except StopIteration as stop:
             result: T = stop.value
@@ -132,8 +149,9 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Another transaction came in between; the same one may succeed when it is repeated."""
-    return isinstance(error, errors.SerializationFailure | errors.DeadlockDetected)
+    """Another transaction came in between, or a pooler in front of Postgres gave us another server process: the same
+    transaction may succeed when it is repeated."""
+    return isinstance(error, errors.SerializationFailure | errors.DeadlockDetected | errors.InvalidSqlStatementName)
 
 
 def is_unstorable(error: BaseException) -> bool:
@@ -144,29 +162,3 @@ def is_unstorable(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, psycopg.DataError)
     return state[:2] in {"22", "23", "54"}
-
-
-@contextmanager
-def pipelined(connection: Connection) -> Iterator[None]:
-    """A pipeline that says only what went wrong first: psycopg also logs that it could not be ended properly then."""
-    failure: Exception | None = None
-    try:
-        with connection.pipeline():
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = error
-    except psycopg.Error:
-        if failure is None:
-            raise
-    if failure is not None:
-        raise failure
-
-
-def rollback(connection: Connection) -> None:
-    """Leave the transaction, whatever state it is in; a connection that cannot is closed."""
-    try:
-        if not connection.closed:
-            connection.execute("ROLLBACK", prepare=False)
-    except psycopg.Error:
-        connection.close()

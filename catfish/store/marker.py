@@ -12,6 +12,7 @@ import uuid
 from typing import Generic, TypeVar
 
 from catfish.store import queries
+from catfish.store.arrays import Parameter, int8, text
 from catfish.store.connection import Connection
 
 T = TypeVar("T")
@@ -28,10 +29,10 @@ class Marker(Generic[T]):
         self.asked = 0
         """How many transactions were asked about."""
 
-    def mark(self, connection: Connection) -> None:
-        """First thing in a transaction."""
+    def mark(self) -> tuple[Parameter, Parameter]:
+        """For `queries.MARK`, the first statement of a transaction."""
         self._number += 1
-        connection.execute(queries.MARK, (self._writer, self._number))
+        return text(self._writer), int8(self._number)
 
     def about_to_commit(self, result: T) -> None:
         self._unconfirmed = self._number, result

@@ -16,7 +16,8 @@ import trio
 from psycopg.pq import TransactionStatus
 
 from catfish.rooms.ports import StoreUnavailable
-from catfish.store.connection import Connection, Connector, is_conflict, is_outage, rollback
+from catfish.store.connection import Connection, Connector, is_conflict, is_outage
+from catfish.store.pipeline import rollback
 
 T = TypeVar("T")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psycopg
-
 from catfish.rooms.commands import RoomRecord
 from catfish.rooms.model import Message
 from catfish.store import queries
-from catfish.store.arrays import encode_json, instants, int8s, jsons, texts
-from catfish.store.connection import Connection
+from catfish.store.arrays import Parameter, encode_json, instants, int8s, jsons, texts
+from catfish.store.pipeline import Pipeline, Row
 from catfish.store.state import Rooms, RoomState
 
 
@@ -26,11 +24,11 @@ class Claimed(Exception):
 class Writer:
     """Writes for one batch, inside a transaction and a pipeline that are already open."""
 
-    def __init__(self, connection: Connection, rooms: Rooms, records: Sequence[tuple[RoomRecord, RoomState]]) -> None:
-        self._connection = connection
+    def __init__(self, pipeline: Pipeline, rooms: Rooms, records: Sequence[tuple[RoomRecord, RoomState]]) -> None:
+        self._pipeline = pipeline
         self._rooms = rooms
         self._records = records
-        self._ids: psycopg.Cursor[tuple[Any, ...]] | None = None
+        self._ids: list[Row] = []
         self._added: list[Message] = []
 
     def write(self) -> None:
@@ -56,15 +54,15 @@ class Writer:
 
     def finish(self) -> None:
         """Once the statements have answered: the messages get their ids."""
-        if self._ids is not None:
-            # Rows are inserted, and draw their ids, in the order of the arrays.
-            for message, (id,) in zip(self._added, sorted(self._ids.fetchall()), strict=True):
-                message.id = id
+        # Rows are inserted, and draw their ids, in the order of the arrays.
+        for message, (id,) in zip(self._added, sorted(self._ids), strict=True):
+            message.id = id
 
-    def _fetch(self, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor(binary=True)
-        cursor.execute(query, parameters)
-        return cursor.fetchall()
+    def _fetch(self, query: bytes, parameters: Sequence[Parameter]) -> list[Row]:
+        rows: list[Row] = []
+        self._pipeline.add(query, parameters, rows.append)
+        self._pipeline.fetch()
+        return rows
 
     def _claim(self) -> None:
         wanted = {user: room.number for room, user in self._rooms.claims}
@@ -86,8 +84,7 @@ class Writer:
     def _add_messages(self) -> None:
         rooms = self._rooms.messages
         self._added = added = [message for _, message, _, _ in rooms]
-        self._ids = self._connection.cursor(binary=True)
-        self._ids.execute(
+        self._pipeline.add(
             queries.ADD_MESSAGES,
             (
                 int8s([room.number for room, _, _, _ in rooms]),
@@ -101,13 +98,14 @@ class Writer:
                 texts([client_id for _, _, _, client_id in rooms]),
                 jsons([None if message.data is None else encode_json(message.data) for message in added]),
             ),
+            self._ids.append,
         )
 
     def _change_messages(self) -> None:
         everything = list(self._rooms.all())
         lines = [(room.number, seq, line) for room in everything for seq, line in room.lines.items() if line.changed]
         if lines:
-            self._connection.execute(
+            self._pipeline.add(
                 queries.CHANGE_MESSAGES,
                 (
                     int8s([number for number, _, _ in lines]),
@@ -171,8 +169,8 @@ class Writer:
         rows = [(room.number, room.seq, room.revision, room.users_count, int(room.closing)) for room in changed]
         self._execute(queries.SET_ROOMS, rows, int8s, int8s, int8s, int8s, int8s)
 
-    def _execute(self, query: bytes, rows: Sequence[tuple[Any, ...]], *columns: Callable[[Any], bytes]) -> None:
+    def _execute(self, query: bytes, rows: Sequence[tuple[Any, ...]], *columns: Callable[[Any], Parameter]) -> None:
         """One statement for all rows, a column a parameter; nothing when there are none."""
         if rows:
             parameters = [column(items) for column, items in zip(columns, zip(*rows, strict=True), strict=True)]
-            self._connection.execute(query, parameters)
+            self._pipeline.add(query, parameters)
