@@ -12,7 +12,7 @@ from psycopg.types.numeric import Float8, Int8
 from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import StoreUnavailable, Taken
 from catfish.store import queries
-from catfish.store.arrays import instants, int8s, texts
+from catfish.store.arrays import int8s, texts
 from catfish.store.connection import Connection, is_conflict
 from catfish.store.marker import Marker
 from catfish.store.pipeline import Pipeline, rollback
@@ -30,9 +30,9 @@ def renew(connection: Connection, instance: str, lease_s: float) -> bool:
     return bool(row[0])
 
 
-def end(connection: Connection, instance: str, away_since: int) -> None:
+def end(connection: Connection, instance: str) -> None:
     with connection.transaction():
-        connection.execute(queries.LEAVE_ALL, (instants([away_since]), instance))
+        connection.execute(queries.LEAVE_ALL, (instance,))
         connection.execute(queries.END_LEASE, (instance,))
 
 
@@ -108,8 +108,9 @@ class TakeOver:
         moved = [(room, user, _move(room, user, instance, leases)) for (room, user), leases in ended.items()]
         with Pipeline(connection) as pipeline:
             Writer(pipeline, rooms, []).write()
+        now = _rows(connection, queries.NOW, ())[0][0]
         return [
-            Taken(record=room.record(), member=room.member(user), away_since=away_since)
+            Taken(record=room.record(), member=room.member(user), away_ms=max(now - away_since, 0))
             for room, user, away_since in moved
             if away_since is not None
         ]

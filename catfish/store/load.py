@@ -83,7 +83,7 @@ class Loader:
             if kind not in (Match, Join, CreateRoom)
             for command in commands
         }
-        if joins or matches:
+        if joins or matches or self._of(Away):
             self._pipeline.add(queries.NOW, (), self._set_now)
         if joins or creations:
             self._open_rooms(self._batch)
@@ -181,7 +181,8 @@ class Loader:
         if keys:
             found, names = zip(*keys, strict=True)
             self._pipeline.add(queries.PRESENCES_OF_USERS, (int8s(found), texts(names)), self._add_presence)
-        self._draw(len(self._of(Join)) + len(matches), len(matches) + len(self._of(Leave)) if matches or matched else 0)
+        entering_and_leaving = len(self._of(Join)) + len(matches) + len(self._of(Leave))
+        self._draw(entering_and_leaving, len(matches) + len(self._of(Leave)) if matches or matched else 0)
 
     def room_of(self, join: Join) -> RoomState | None:
         if join.room is not None:
