@@ -128,7 +128,13 @@ class Settings:
         "Redis to mirror events over.",
         secret=True,
         form="a Redis URL such as redis://host:6379/0",
-        check=_matches(r"(rediss?|unix|redis[+-]\w+)://"),
+        check=_matches(r"(rediss?(\+sentinel|\+cluster)?|unix)://"),
+    )
+    redis_prefix: str = setting(
+        "catfish",
+        "Beginning of every name in Redis; servers of different databases need different ones.",
+        form="letters, digits, and . _ : -",
+        check=_matches(r"[\w.:-]+\Z"),
     )
     workers: int = setting(1, "Processes that share the port.")
     migrate: bool = setting(False, "Apply pending migrations at start (always done with the embedded Postgres).")
@@ -238,6 +244,31 @@ class Settings:
         1.0, "Seconds between two comparisons of the rooms with the database while Redis is away; events cross as late."
     )
     lease_s: float = setting(15.0, "Seconds after which an instance that gave no sign of life counts as dead.")
+
+    # Between instances
+    mirror_streams: int = setting(
+        1, "Redis streams that the rooms are spread over; more of them only help a Redis Cluster."
+    )
+    mirror_entries_max: int = setting(
+        10_000,
+        "Entries that such a stream keeps, about; who falls further behind fills its rooms from the database.",
+    )
+    mirror_entry_bytes_max: int = setting(262_144, "Bytes of one entry; a batch with more leaves in several.")
+    mirror_waiting_items_max: int = setting(20_000, "Events that wait for Redis; a further one does not cross.")
+    mirror_waiting_bytes_max: int = setting(16_777_216, "Bytes of the events that wait; a further one does not cross.")
+    mirror_interval_ms: float = setting(
+        2.0,
+        "Least milliseconds between two batches to Redis, and from it; what comes meanwhile travels together.",
+        least=0,
+    )
+    mirror_timeout_s: float = setting(
+        3.0, "Seconds for an answer of Redis; then it counts as away, and rooms are compared with the database."
+    )
+    outlet_entries_max: int = setting(
+        100_000,
+        "Messages that the stream for other services keeps, about; who falls further behind misses some. 0: no stream.",
+        least=0,
+    )
 
     # Stopping
     drain_grace_s: float = setting(10.0, "Seconds from SIGTERM until whatever is still open is cut.", least=0)
