@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any, Final, Literal, cast
 
@@ -24,8 +24,7 @@ from hypercorn.typing import ASGIFramework
 
 from catfish import systemd
 from catfish.config import Settings
-from catfish.contracts import registry
-from catfish.contracts.interface import Vocabulary
+from catfish.contracts.placement import Placement
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.api import build_api
 from catfish.http.app import Health
@@ -63,26 +62,30 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     Raises:
         StartError: it cannot start; the message says why.
     """
+    placement = Placement(settings.contracts, settings.socketio_namespaces)
     with trio.open_signal_receiver(*CLOSES) as signals:
         async with open_database(settings) as url, PostgresStore(url, settings) as store:
             await trio.to_thread.run_sync(prepare_schema, settings, url)
-            await _serve(settings, store, signals, announce)
+            await _serve(settings, store, placement, signals, announce)
     announce("catfish has stopped")
 
 
 async def _serve(
-    settings: Settings, store: PostgresStore, signals: AsyncIterator[int], announce: Callable[[str], None]
+    settings: Settings,
+    store: PostgresStore,
+    placement: Placement,
+    signals: AsyncIterator[int],
+    announce: Callable[[str], None],
 ) -> None:
     timers = Timers()
     instance = Instance(settings, store, timers)
     native = NativeEndpoint(instance)
     started_at = trio.current_time()
 
-    vocabularies = registry.load_vocabularies(settings.contracts)
     recovery = None
     if settings.recovery_s:
-        recovery = SessionRecovery(instance, store.sessions, {each.name: each for each in vocabularies})
-    engines = socketio_engines(instance, vocabularies, recovery)
+        recovery = SessionRecovery(instance, store.sessions, placement.vocabularies)
+    engines = socketio_engines(instance, placement, recovery)
 
     def route(head: RequestHead) -> Endpoint | None:
         return native if head.path == NATIVE_PATH else paths.endpoint(head)
@@ -126,7 +129,7 @@ async def _serve(
 
 
 def socketio_engines(
-    instance: Instance, vocabularies: Sequence[Vocabulary], recovery: SessionRecovery | None
+    instance: Instance, placement: Placement, recovery: SessionRecovery | None
 ) -> dict[str, EngineServer]:
     """Socket.IO with our vocabularies, by path."""
     settings = instance.settings
@@ -138,7 +141,8 @@ def socketio_engines(
     for parser, paths in parsers.items():
         for path in paths:
             namespaces = [
-                RoomsNamespace(instance, name, vocabularies, recovery) for name in settings.socketio_namespaces
+                RoomsNamespace(instance, name, vocabularies, recovery)
+                for name, vocabularies in placement.on(path).items()
             ]
             app = SocketIOServer(settings, namespaces, parser)
             engines[path] = EngineServer(settings, instance.timers, app)

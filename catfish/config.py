@@ -77,8 +77,8 @@ def _parse_origins(texts: tuple[str, ...]) -> None:
 
 def _parse_names(texts: tuple[str, ...]) -> None:
     for text in texts:
-        if not re.fullmatch(r"[\w.-]+", text):
-            raise ValueError(f"{text!r} is not a name")
+        if not re.fullmatch(r"[\w.-]+(@/[^#\s]*)?(#/\S*)?", text):
+            raise ValueError(f"{text!r} is not NAME, NAME@PATH or NAME@PATH#NAMESPACE")
 
 
 def _matches(pattern: str) -> Callable[[str], None]:
@@ -215,7 +215,8 @@ class Settings:
     contracts: tuple[str, ...] = setting(
         ("all",),
         "Event vocabularies that Socket.IO clients may speak; what a client of another one sends is ignored.",
-        form="all, or some of catfish, yum, chatpoc, pulsechat, peerprep and the names that installed packages bring",
+        form="all, or some of catfish, yum, chatpoc, pulsechat, peerprep and the names that installed packages bring;"
+        " NAME@PATH or NAME@PATH#NAMESPACE for one place alone",
         check=_parse_names,
     )
 

@@ -254,7 +254,7 @@ class Speaker:
         offset = None if self._namespace.recovery is None else format_offset(self.who.positions())
         socket.send(socket.client.codec.event(event, args, socket.namespace, offset=offset))
 
-    def acknowledge(self, id: int, values: tuple[Any, ...]) -> None:
+    def acknowledge(self, id: int, values: Sequence[Any]) -> None:
         if self._held is not None:
             self._held.append(lambda: self.socket.ack(id, values))
         else:
@@ -263,10 +263,10 @@ class Speaker:
     # Events
 
     def _handle(self, event: str, args: list[Any], id: int | None) -> Work | None:
-        reply = None if id is None else SocketReply(self, id)
-        if event == PROBE and reply is not None:
-            reply(*args[:1])
+        if event == PROBE and id is not None:
+            self.acknowledge(id, args[:1])
             return None
+        reply = None if id is None else SocketReply(self, id)
         vocabulary = self.vocabulary
         if vocabulary is None:
             vocabulary = registry.choose(self._namespace.vocabularies, event, args)
