@@ -48,7 +48,7 @@ async function one() {
 
 // Many clients that talk while they move from polling to WebSocket.
 async function crowd() {
-  const clients = await Promise.all(Array.from({ length: 100 }, async (_, c) => {
+  const clients = await Promise.all(Array.from({ length: 200 }, async (_, c) => {
     const socket = io(url, { reconnection: false, forceNew: true });
     const heard = [];
     socket.on('message-back', n => heard.push(n));

@@ -38,4 +38,4 @@ async def test_a_crowd_that_talks_while_it_upgrades_loses_nothing(monkeypatch: p
     unhurried = {"ping_interval_ms": 25_000, "ping_timeout_ms": 20_000, "connect_timeout_s": 45.0}
     async with open_documented("socketio.md", monkeypatch, **unhurried) as url:
         found = await run_node(SCRIPT, url, "crowd")
-    assert found == {"right": 100, "upgraded": 100}
+    assert found == {"right": 200, "upgraded": 200}
