@@ -82,6 +82,7 @@ class Postmaster(NamedTuple):
 class EmbeddedStatistics(NamedTuple):
     pid: int | None
     restarts: int
+    """How often it was started again, whether it came up or not."""
 
 
 class EmbeddedPostgres:
@@ -236,6 +237,7 @@ class EmbeddedPostgres:
             if attempts is not None and attempt >= attempts:
                 raise StartError(f"the private Postgres in {self._home} does not start:\n{self._log_tail()}")
             if attempts is None:
+                self._restarts += 1
                 logger.warning("the private Postgres does not start; trying again: %s", self._log_tail())
             await trio.sleep(min(0.1 * 2**attempt, BACKOFF_S_MAX) * random.uniform(0.5, 1.0))
 

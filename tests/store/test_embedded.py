@@ -172,7 +172,7 @@ async def test_it_is_started_again_when_it_dies(state_dir: Path) -> None:
             with trio.fail_after(60):
                 while server.statistics().pid in (pid, None) or not await answers(url):  # noqa: ASYNC110 - of a process
                     await trio.sleep(0.02)
-            assert server.statistics().restarts == restart
+            assert server.statistics().restarts >= restart
             assert server.url == url
             assert await trio.to_thread.run_sync(ask, url, "SELECT x FROM kept") == 7
         nursery.cancel_scope.cancel()
