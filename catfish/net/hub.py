@@ -33,6 +33,7 @@ import trio
 
 from catfish.net.connection import Connection
 from catfish.net.flusher import Flusher
+from catfish.net.outbox import FRAME_COST
 
 log = logging.getLogger(__name__)
 
@@ -155,16 +156,20 @@ class HubConnection(Connection):
             self._attend_special()
 
     def _write(self) -> None:
+        # Once per delivery: of `Outbox` only what is needed while nothing of it was refused.
         outbox = self._outbox
-        data = outbox.head()
+        frames = outbox.frames
         try:
-            count = self._sock.send(data)
+            count = self._sock.send(frames[0] if len(frames) == 1 else outbox.head())
         except BlockingIOError:
             count = 0
         except OSError:
             self._lost()
             return
-        if not outbox.sent(count):
+        if count + FRAME_COST * len(frames) == outbox.cost:
+            frames.clear()
+            outbox.cost = 0
+        elif not outbox.sent(count):
             self._blocked_at = trio.current_time()
             self._watching.block(self)
             self._update_interest()
