@@ -1,23 +1,16 @@
-"""Replays transcripts that were recorded from the original servers, in the format of their own checking program.
+"""Plays transcripts recorded from the original servers without sockets, in virtual time; HTTP steps are left out.
 
-A transcript is a list of steps (`connect`, `emit`, `disconnect`, `kill`, `emit_then_disconnect`, `sleep`, each followed
-by a pause) and what every client hears in each of them, in order. HTTP steps are left out here.
-
-In what is expected, `{{room1}}` is any value, the same one in all places; `{{iso}}`, `{{number}}` and `{{string}}` are
-any of their kind. An object may have more keys than expected, and a client may hear the events of `mayAlso`.
+`tests.transcripts` has the transcripts, says what their expectations mean, and plays them over the network.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import trio
 
 from tests.contracts.harness import Sockets
-
-STAND_IN = re.compile(r"\{\{(\w+?)(\d*)\}\}")
-ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+from tests.transcripts.expectation import Expectation
 
 
 class Replay:
@@ -34,8 +27,7 @@ class Replay:
         known: dict[str, str] | None = None,
     ) -> None:
         self.transcript = transcript
-        self.variables: dict[str, Any] = dict(variables or {})
-        self.bound: dict[str, Any] = dict(known or {})
+        self.expectation = Expectation(transcript, variables, known)
         self.log: dict[str, list[tuple[int, str, list[Any]]]] = {}
 
     async def run(self, sockets: Sockets) -> list[str]:
@@ -45,7 +37,7 @@ class Replay:
             name, action = step["client"], step["action"]
             if name == "$http":
                 continue
-            args = self._fill(step["args"])
+            args = self.expectation.fill(step["args"])
             if name == "$sleep":
                 await trio.sleep(args[0] / 1000)
             elif action == "connect":
@@ -69,7 +61,7 @@ class Replay:
                 for event, *values in client.log:
                     self._note(number, each, event, values)
                 client.log.clear()
-        return self._compare()
+        return self.expectation.differences(self.log)
 
     async def _ask(self, number: int, step: dict[str, Any], client: Any, args: list[Any]) -> None:
         acked = trio.Event()
@@ -82,57 +74,7 @@ class Replay:
             value: Any = acks[0]
             for key in path.split("."):
                 value = value[int(key)] if isinstance(value, list) else value[key]
-            self.variables[variable] = value
+            self.expectation.variables[variable] = value
 
     def _note(self, step: int, client: str, event: str, args: list[Any]) -> None:
         self.log.setdefault(client, []).append((step, event, args))
-
-    def _fill(self, value: Any) -> Any:
-        if isinstance(value, str):
-            whole = re.fullmatch(r"\{\{\$(\w+)\}\}", value)
-            if whole is not None:
-                return self.variables[whole[1]]
-            return re.sub(r"\{\{\$(\w+)\}\}", lambda found: str(self.variables[found[1]]), value)
-        if isinstance(value, list):
-            return [self._fill(item) for item in value]
-        if isinstance(value, dict):
-            return {key: self._fill(item) for key, item in value.items()}
-        return value
-
-    def _compare(self) -> list[str]:
-        expected, may_also = self.transcript["expect"], self.transcript.get("mayAlso", [])
-        differences = []
-        for number in range(len(self.transcript["steps"])):
-            for client in sorted({*expected, *self.log}):
-                want = [(e["event"], e["args"]) for e in expected.get(client, []) if e["step"] == number]
-                want = [(event, args) for event, args in want if event not in may_also]
-                got = [(event, args) for step, event, args in self.log.get(client, []) if step == number]
-                got = [(event, args) for event, args in got if event not in may_also]
-                same = len(want) == len(got) and all(
-                    w[0] == g[0] and self._covers(w[1], g[1]) for w, g in zip(want, got, strict=True)
-                )
-                if not same:
-                    differences.append(f"step {number}, client {client}: expected {want}, got {got}")
-        return differences
-
-    def _covers(self, want: Any, got: Any) -> bool:
-        if isinstance(want, str) and (stand_in := STAND_IN.fullmatch(want)):
-            kind, number = stand_in.groups()
-            if number:
-                return self._is_bound(want, kind, got)
-            if kind == "iso":
-                return isinstance(got, str) and ISO.fullmatch(got) is not None
-            return isinstance(got, (int, float) if kind == "number" else str)
-        if isinstance(want, list):
-            return isinstance(got, list) and len(want) == len(got) and all(map(self._covers, want, got))
-        if isinstance(want, dict):
-            if not isinstance(got, dict):
-                return False
-            shared = [key for key in got if key in want]
-            return list(want) == shared and all(self._covers(value, got[key]) for key, value in want.items())
-        return type(want) is type(got) and bool(want == got)
-
-    def _is_bound(self, stand_in: str, kind: str, value: Any) -> bool:
-        """Whether the stand-in is this value everywhere, and no other stand-in of its kind is."""
-        others = [bound for name, bound in self.bound.items() if name != stand_in and name.startswith("{{" + kind)]
-        return bool(self.bound.setdefault(stand_in, value) == value) and value not in others

@@ -14,8 +14,9 @@ from tests.contracts.harness import Sockets
 from tests.contracts.replay import Replay
 from tests.server.harness import start_server
 
-FILES = sorted((Path(__file__).parent / "transcripts").glob("*.json"))
-TRANSCRIPTS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
+FILES = sorted((Path(__file__).parents[1] / "transcripts" / "recorded").glob("*.json"))
+ALL = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
+TRANSCRIPTS = {name: transcript for name, transcript in ALL.items() if transcript["expect"]}
 CONVERSATION, ANN, BOB, CYD = "7f1e6f6e-5f0b-4b6e-9a64-0d8f4f1c9b11", "cm0ann", "cm0bob", "cm0cyd"
 CAPTURED = {"ab": CONVERSATION, "id_ann": ANN, "id_bob": BOB, "id_cyd": CYD}
 SHOWN = {"{{id1}}": ANN, "{{id2}}": BOB, "{{id3}}": CYD, "{{id4}}": CONVERSATION}

@@ -28,8 +28,9 @@ async def until(happened: Callable[[], bool]) -> None:
 class ServerProcess:
     """`catfish serve` on a port that the kernel picks, with its own private Postgres; see `running`."""
 
-    def __init__(self, nursery: trio.Nursery, state_dir: Path, *options: str) -> None:
+    def __init__(self, nursery: trio.Nursery, state_dir: Path, *options: str, **environment: str) -> None:
         self._command = [sys.executable, "-m", "catfish", "serve", "--state-dir", str(state_dir), *options]
+        self._environment = environment
         self.output = b""
         self.address = ""
         self.exit_status: int | None = None
@@ -53,7 +54,7 @@ class ServerProcess:
             [*self._command, "--port", port],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**environment, **self._environment},
             cwd=Path(__file__).parents[2],
         )
         ready = trio.Event()
@@ -86,10 +87,11 @@ class ServerProcess:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, state_dir: Path, *options: str) -> AsyncIterator[Self]:
-        """A server that is started here, and ended with its Postgres at the end."""
+    async def running(cls, state_dir: Path, *options: str, **environment: str) -> AsyncIterator[Self]:
+        """A server that is started here, and ended with its Postgres at the end. With CATFISH_DATABASE_URL in
+        `environment` it uses that one."""
         async with trio.open_nursery() as nursery:
-            server = cls(nursery, state_dir, *options)
+            server = cls(nursery, state_dir, *options, **environment)
             try:
                 await server.start()
                 yield server
