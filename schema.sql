@@ -7,10 +7,14 @@ create table instances (
     id text collate "C" primary key,
     lease_until timestamptz not null,
     lapsed boolean not null default false,
-    started_at timestamptz not null default now()
+    started_at timestamptz not null default now(),
+    stopped_at timestamptz,
+    figures json
 );
 comment on table instances is 'Running servers; one whose lease has ended is dead, and its members may be taken over.';
 comment on column instances.lapsed is 'Whether the lease had ended when it was last renewed.';
+comment on column instances.stopped_at is 'When it stopped as it was asked to; null while it runs, and when it died.';
+comment on column instances.figures is 'What it said of itself when it last renewed its lease.';
 
 create table rooms (
     number bigint generated always as identity primary key,

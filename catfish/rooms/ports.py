@@ -4,14 +4,14 @@ suite of contract tests holds both to what is promised here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
 from catfish.rooms.events import DurableEvent, Event
-from catfish.rooms.model import Member, Message
+from catfish.rooms.model import Member, Message, RoomKind
 
 
 class StoreUnavailable(Exception):
@@ -32,6 +32,78 @@ class Taken(msgspec.Struct, kw_only=True):
     member: Member
     away_ms: int
     """For how long it has been away, by the store's clock."""
+
+
+MirrorState = Literal["off", "ok", "away"]
+
+
+class Figures(msgspec.Struct, kw_only=True, frozen=True):
+    """What an instance says of itself with each renewal of its lease."""
+
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    connections: int = 0
+    rooms: int = 0
+    """In memory there."""
+    journal_waiting: int = 0
+    mirror: MirrorState = "off"
+    mirror_lag_ms: int | None = None
+    """How old the messages from other instances were at most when they were told there, since the renewal before; None:
+    there were none. It compares the clocks of two machines."""
+
+
+class InstanceRecord(msgspec.Struct, kw_only=True):
+    id: str
+    state: Literal["alive", "stopped", "dead"]
+    """stopped: as it was asked to; dead: its lease ended, and it said nothing."""
+    started_at: int
+    """Milliseconds since the epoch."""
+    lease_left_ms: int
+    """Until the lease ends; negative: since it ended."""
+    figures: Figures | None
+    """None: it told none (an older version)."""
+
+
+class ListedRoom(msgspec.Struct, kw_only=True):
+    record: RoomRecord
+    closed_at: int | None
+    """Milliseconds since the epoch; None while the room is open."""
+
+
+class RoomsPage(msgspec.Struct, kw_only=True):
+    rooms: list[ListedRoom]
+    """The newest first."""
+    more: bool
+
+
+class Administration(Protocol):
+    """What operators ask of all instances and rooms together. May raise `StoreUnavailable`."""
+
+    async def instances(self) -> list[InstanceRecord]:
+        """Those that live, and those that ended in the last day, in the order in which they started."""
+        ...
+
+    async def rooms(
+        self,
+        *,
+        kind: RoomKind | None = None,
+        name: str | None = None,
+        closed: bool = False,
+        below: int | None = None,
+        limit: int,
+    ) -> RoomsPage:
+        """A page of rooms, those just below the number `below`.
+
+        Args:
+            name: a part of the room's id, name or code, in any case.
+            closed: list closed rooms too.
+        """
+        ...
+
+    async def find(self, name: str) -> ListedRoom | None:
+        """The room of that id, or else of that code; also a closed one."""
+        ...
 
 
 class SessionStore(Protocol):
@@ -139,8 +211,8 @@ class Store(Protocol):
         """The newest revision of each room; rooms that are gone are left out."""
         ...
 
-    async def renew_lease(self, instance: str, lease_s: float) -> bool:
-        """Say that the instance lives; the first call registers it.
+    async def renew_lease(self, instance: str, lease_s: float, figures: Figures | None = None) -> bool:
+        """Say that the instance lives, and how it is; the first call registers it.
 
         Returns:
             False when the lease had ended in between: others may have taken the members over, who must join again.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import errors
+from psycopg.types.json import Json
 from psycopg.types.numeric import Float8, Int8
 
 from catfish.rooms.model import RoomKind
-from catfish.rooms.ports import StoreUnavailable, Taken
+from catfish.rooms.ports import Figures, StoreUnavailable, Taken
 from catfish.store import queries
 from catfish.store.arrays import int8s, texts
 from catfish.store.connection import Connection, is_conflict
@@ -23,9 +25,10 @@ ATTEMPTS_MAX = 10
 """Of a transaction that others come in between of."""
 
 
-def renew(connection: Connection, instance: str, lease_s: float) -> bool:
+def renew(connection: Connection, instance: str, lease_s: float, figures: Figures | None) -> bool:
     """Whether the lease was still held, or is a new one."""
-    row = connection.execute(queries.RENEW, (instance, Float8(lease_s))).fetchone()
+    told = None if figures is None else Json(msgspec.to_builtins(figures))
+    row = connection.execute(queries.RENEW, (instance, Float8(lease_s), told)).fetchone()
     assert row is not None
     return bool(row[0])
 

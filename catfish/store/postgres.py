@@ -14,8 +14,9 @@ from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
 from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
-from catfish.rooms.ports import Page, Store, Taken
+from catfish.rooms.ports import Figures, Page, Store, Taken
 from catfish.store import leases, listing, reads
+from catfish.store.administration import Administration
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
 from catfish.store.pool import Pool, PoolStatistics
@@ -49,6 +50,7 @@ class PostgresStore(Store):
         self._committing = trio.CapacityLimiter(1)
         self._pool = Pool(connector, settings.database_pool_max - 1)
         self.sessions = Sessions(self._pool)
+        self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()
         self._taking_over = trio.Lock()
 
@@ -101,8 +103,8 @@ class PostgresStore(Store):
     async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
         return await self._pool.run(partial(reads.revisions, numbers=numbers))
 
-    async def renew_lease(self, instance: str, lease_s: float) -> bool:
-        return await self._pool.run(partial(leases.renew, instance=instance, lease_s=lease_s))
+    async def renew_lease(self, instance: str, lease_s: float, figures: Figures | None = None) -> bool:
+        return await self._pool.run(partial(leases.renew, instance=instance, lease_s=lease_s, figures=figures))
 
     async def end_lease(self, instance: str) -> None:
         await self._pool.run(partial(leases.end, instance=instance), abandon=False)

@@ -303,8 +303,10 @@ REVISIONS: Final = statement("SELECT number, last_revision FROM rooms WHERE numb
 # Instances
 
 RENEW: Final = statement("""
-INSERT INTO instances AS i (id, lease_until) VALUES (%b, clock_timestamp() + %b * interval '1 second')
-ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, lapsed = i.lease_until <= clock_timestamp()
+INSERT INTO instances AS i (id, lease_until, figures)
+VALUES (%b, clock_timestamp() + %b * interval '1 second', %b::json)
+ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, lapsed = i.lease_until <= clock_timestamp(),
+    stopped_at = NULL, figures = coalesce(excluded.figures, i.figures)
 RETURNING NOT i.lapsed
 """)
 LEAVE_ALL: Final = statement("""

@@ -35,8 +35,9 @@ from catfish.rooms.commands import (
 )
 from catfish.rooms.events import DurableEvent, MessageDeleted, MessageEdited, MessageReacted, MessageSent
 from catfish.rooms.model import Member, Message, Room, RoomKind
-from catfish.rooms.ports import Page, Taken
+from catfish.rooms.ports import Figures, ListedRoom, Page, Taken
 from catfish.store import refusals
+from tests.doubles.memory_instances import Instances
 
 
 class Presence(msgspec.Struct, kw_only=True):
@@ -77,7 +78,7 @@ class StoredRoom:
         self.code: str | None = None
         self.name: str | None = None
         self.capacity: int | None = None
-        self.closed = False
+        self.closed_at: int | None = None
         self.revision = 0
         self.presences: dict[tuple[str, str], Presence] = {}
         self.messages: list[Stored] = []
@@ -86,6 +87,10 @@ class StoredRoom:
         self.reads: dict[str, int] = {}
         self.strangers: dict[str, Stranger] = {}
         self.departed: set[str] = set()
+
+    @property
+    def closed(self) -> bool:
+        return self.closed_at is not None
 
     def of_user(self, user: str) -> list[Presence]:
         return [presence for presence in self.presences.values() if presence.user == user]
@@ -124,6 +129,7 @@ class MemoryRooms:
         self._by_id: dict[str, StoredRoom] = {}
         self._by_code: dict[str, StoredRoom] = {}
         self._leases: dict[str, int] = {}
+        self.instances = Instances(now, self._leases)
         self._numbers = itertools.count(1)
         self._message_ids = itertools.count(1)
         self._positions = itertools.count(1)
@@ -134,6 +140,10 @@ class MemoryRooms:
     def room(self, *, id: str | None = None, code: str | None = None) -> RoomRecord | None:
         room = self._by_id.get(id) if id is not None else self._by_code.get(normalise_code(code or ""))
         return None if room is None or room.closed else room.record()
+
+    def listed(self) -> list[ListedRoom]:
+        """All rooms, the newest first."""
+        return [ListedRoom(record=room.record(), closed_at=room.closed_at) for room in reversed(self._rooms.values())]
 
     def members(self, number: int, limit: int) -> list[Member]:
         room = self._rooms.get(number)
@@ -184,8 +194,9 @@ class MemoryRooms:
         rooms = [room for number in numbers if (room := self._rooms.get(number)) is not None]
         return {room.number: room.revision for room in rooms if not room.closed}
 
-    def renew_lease(self, instance: str, lease_s: float) -> bool:
+    def renew_lease(self, instance: str, lease_s: float, figures: Figures | None) -> bool:
         now = self._now()
+        self.instances.renewed(instance, figures)
         held = self._leases.get(instance, now + 1) > now
         self._leases[instance] = now + int(lease_s * 1000)
         return held
@@ -196,6 +207,7 @@ class MemoryRooms:
                 if presence.instance == instance and presence.away_since is None:
                     presence.away_since = self._now()
         if instance in self._leases:
+            self.instances.stopped(instance)
             self._leases[instance] = min(self._leases[instance], self._now())
 
     def take_over(self, instance: str, limit: int) -> list[Taken]:
@@ -351,7 +363,7 @@ class MemoryRooms:
             for stranger in room.strangers.values():
                 stranger.place = next(self._places)
             if not room.strangers:
-                room.closed = True
+                room.closed_at = self._now()
         return Left(last=last, stamp=next(self._positions) if last else 0, members_count=len(room.users()))
 
     def _mark_away(self, command: Away) -> None:
@@ -503,7 +515,7 @@ class MemoryRooms:
         room = self._room(command.number)
         if room.closed:
             return False
-        room.closed = True
+        room.closed_at = self._now()
         room.strangers.clear()
         return True
 

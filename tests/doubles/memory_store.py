@@ -21,7 +21,8 @@ from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
 from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
-from catfish.rooms.ports import Page, Store, StoreUnavailable, Taken
+from catfish.rooms.ports import Figures, Page, Store, StoreUnavailable, Taken
+from tests.doubles.memory_administration import MemoryAdministration
 from tests.doubles.memory_rooms import MemoryRooms
 
 
@@ -34,6 +35,7 @@ class MemoryStore(Store):
         self.batches: list[int] = []
         """Sizes of the batches that were committed."""
         self._rooms = MemoryRooms(self._now, room_capacity_max)
+        self.administration = MemoryAdministration(self._rooms, self._read)
         self._failures = 0
         self._failures_applied = False
         self._held: trio.Event | None = None
@@ -124,9 +126,9 @@ class MemoryStore(Store):
         await self._read()
         return self._rooms.revisions(numbers)
 
-    async def renew_lease(self, instance: str, lease_s: float) -> bool:
+    async def renew_lease(self, instance: str, lease_s: float, figures: Figures | None = None) -> bool:
         fail = await self._gate()
-        held = self._rooms.renew_lease(instance, lease_s)
+        held = self._rooms.renew_lease(instance, lease_s, figures)
         self._lose(fail)
         return held
 
