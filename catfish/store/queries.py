@@ -312,7 +312,9 @@ RETURNING NOT i.lapsed
 LEAVE_ALL: Final = statement("""
 UPDATE members SET away_since = now() WHERE instance_id = %b AND away_since IS NULL
 """)
-END_LEASE: Final = statement("UPDATE instances SET lease_until = least(lease_until, now()) WHERE id = %b")
+END_LEASE: Final = statement(
+    "UPDATE instances SET lease_until = least(lease_until, now()), stopped_at = now() WHERE id = %b"
+)
 ROOMS_OF_THE_DEAD: Final = statement("""
 SELECT DISTINCT m.room FROM instances i JOIN members m ON m.instance_id = i.id
 WHERE i.lease_until <= statement_timestamp() AND i.id <> %b
