@@ -275,6 +275,22 @@ class Settings:
     drain_grace_s: float = setting(10.0, "Seconds from SIGTERM until whatever is still open is cut.", least=0)
     drain_spread_s: float = setting(3.0, "Seconds over which clients are told to spread their return.", least=0)
 
+    # Workers
+    worker_start_s: float = setting(60.0, "Seconds for a new worker process to accept connections; then it is killed.")
+    worker_silence_s: float = setting(
+        30.0, "Seconds without a sign of life from a worker; then it is killed and started again."
+    )
+    worker_steady_s: float = setting(
+        30.0, "Seconds that a worker must have served; if it ends before, that is a failure in a row with earlier ones."
+    )
+    worker_backoff_s_max: float = setting(30.0, "Seconds before a worker that keeps failing is started again, at most.")
+    worker_failures_max: int = setting(
+        5, "Failures of a worker in a row; with so many, and no other worker serving, the server stops with status 1."
+    )
+    handover_timeout_s: float = setting(
+        5.0, "Seconds for a worker to take over a request of its sessions; then it is answered as of an unknown one."
+    )
+
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
     log_format: Literal["human", "json"] = setting("human", "Form of the log lines on standard error.")

@@ -177,7 +177,7 @@ async def test_a_request_that_comes_after_the_end_was_announced_is_still_answere
 
     handoff = HypercornHandoff(cast("ASGIFramework", app), Config())
     await handoff.terminate()
-    for _ in range(20):  # Hypercorn would close half of them unanswered
+    for _ in range(20):  # by itself Hypercorn closes such a stream unanswered
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
