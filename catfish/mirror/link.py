@@ -1,0 +1,197 @@
+"""The connections of a stretch of time in which Redis works, and the threads that wait on them.
+
+Theory of operation. A link is opened once, serves until the first failure or until it is closed, and is thrown away.
+For every server it has one connection that writes and one that reads, since XREAD blocks. One thread sends the batches
+that are handed to it, in order; one thread per reading connection follows its streams and hands over what it reads, no
+more than one reply at a time. Threads that last, and report by `run_sync_soon`, cost a fraction of a thread per call.
+One that waits in Redis when its link is closed is left behind: its connection is shut down, it ends by itself, and
+nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Final, NamedTuple
+
+import trio
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from catfish.config import Settings
+from catfish.mirror.addresses import Addresses, Server
+from catfish.mirror.line import FIELD, NOTHING, Command, Line, Reply, ask_together, parse_id
+from catfish.mirror.outgoing import Entry
+
+ENTRIES_PER_READ: Final = 64
+"""Of each stream; with `mirror_entry_bytes_max`, what one reply may hold."""
+BLOCK_S_MAX: Final = 1.0
+"""For which a read waits in Redis before it asks anew."""
+
+Positions = dict[int, bytes]
+"""The id of the newest entry that was taken in, by stream."""
+
+
+class Reopen(RedisConnectionError):
+    """Nothing is wrong with Redis, but the link must be made anew."""
+
+
+class Lane:
+    """A server, and the streams that are read from it together."""
+
+    def __init__(self, streams: Sequence[int], writer: Line, reader: Line) -> None:
+        self.streams = tuple(streams)
+        self.writer = writer
+        self.reader = reader
+        self.taken = threading.Semaphore(0)
+        """Released when the last reply was taken in."""
+
+
+class Arrival(NamedTuple):
+    """What was read, until its lane is told that it was taken in."""
+
+    lane: Lane
+    streams: list[tuple[int, list[tuple[bytes, bytes]]]]
+    """Streams, each with its new entries: id and data."""
+
+
+class Link:
+    """
+    Args:
+        streams: how many are read; ours are the first `mirror_streams` of them.
+        client_name: what Redis's CLIENT LIST shows.
+    """
+
+    def __init__(self, addresses: Addresses, settings: Settings, streams: int, client_name: str) -> None:
+        self.lanes: list[Lane] = []
+        self.arrivals: deque[Arrival] = deque()
+        self.has_arrivals = trio.Event()
+        self.in_flight: deque[list[Entry]] = deque()
+        """Batches that Redis has not confirmed, oldest first."""
+        self.confirmed: deque[list[Entry]] = deque()
+        self._addresses = addresses
+        self._settings = settings
+        self._names = [stream_name(settings, stream) for stream in range(streams)]
+        self._index = {name.encode(): stream for stream, name in enumerate(self._names)}
+        self._client_name = client_name
+        self._token = trio.lowlevel.current_trio_token()
+        self._lane_of: dict[int, Lane] = {}
+        self._to_send: SimpleQueue[tuple[list[Entry], Positions] | None] = SimpleQueue()
+        self._closed = threading.Event()
+
+    # Called from Trio
+
+    def submit(self, entries: list[Entry], positions: Positions) -> None:
+        """Send a batch; `positions` are those from before it."""
+        self.in_flight.append(entries)
+        self._to_send.put((entries, positions))
+
+    def close(self) -> None:
+        """Threads that wait come to their end."""
+        self._closed.set()
+        self._to_send.put(None)
+        for lane in list(self.lanes):
+            lane.writer.close()
+            lane.reader.close()
+            lane.taken.release()
+
+    def _ring(self) -> None:
+        self.has_arrivals.set()
+
+    # Called in threads
+
+    def open(self, entries: list[Entry]) -> Positions:
+        """Connect, send these entries, and tell where every stream ended before them.
+
+        Raises:
+            RedisError: Redis is away, or takes no entries.
+        """
+        for server in self._addresses.locate(self._names, self._settings.mirror_timeout_s):
+            self._add_lane(server)
+        positions: Positions = {}
+        for lane in self.lanes:
+            positions.update(zip(lane.streams, lane.writer.ends(self._of(lane)), strict=True))
+        self._add(entries, {})
+        return positions
+
+    def send(self) -> None:
+        """Send what is submitted, until the link is closed.
+
+        Raises:
+            RedisError: the batches in flight may have arrived, or not.
+        """
+        while (submitted := self._to_send.get()) is not None:
+            self._add(*submitted)
+            self.confirmed.append(self.in_flight.popleft())
+
+    def follow(self, lane: Lane, positions: Positions) -> None:
+        """Read from these positions on, until the link is closed.
+
+        Raises:
+            RedisError: the connection was lost.
+        """
+        settings = self._settings
+        at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
+        block_ms = round(self._block_s() * 1000)
+        while not self._closed.is_set():
+            reply: Reply = lane.reader.follow(at, count=ENTRIES_PER_READ, block_ms=block_ms)
+            if not reply:
+                continue
+            for name, entries in reply:
+                at[name.decode()] = entries[-1][0]
+            self.arrivals.append(Arrival(lane, [(self._index[name], entries) for name, entries in reply]))
+            self._token.run_sync_soon(self._ring, idempotent=True)
+            lane.taken.acquire()
+            time.sleep(settings.mirror_interval_ms / 1000)
+
+    def _add_lane(self, server: Server) -> None:
+        settings = self._settings
+        timeout_s = settings.mirror_timeout_s
+        reader = self._connection(server, self._block_s() + timeout_s)
+        streams = [self._index[name.encode()] for name in server.streams]
+        lane = Lane(streams, Line(self._connection(server, timeout_s)), Line(reader))
+        self.lanes.append(lane)
+        self._lane_of.update(dict.fromkeys(streams, lane))
+        if self._closed.is_set():
+            self.close()
+        lane.writer.open()
+        lane.reader.open()
+
+    def _connection(self, server: Server, timeout_s: float) -> AbstractConnection:
+        return server.connection(
+            client_name=self._client_name, timeout_s=timeout_s, connect_s=self._settings.mirror_timeout_s
+        )
+
+    def _of(self, lane: Lane) -> list[str]:
+        return [self._names[stream] for stream in lane.streams]
+
+    def _block_s(self) -> float:
+        return min(BLOCK_S_MAX, self._settings.mirror_timeout_s / 2)
+
+    def _add(self, entries: list[Entry], before: Positions) -> None:
+        """
+        Raises:
+            Reopen: a stream gave out an id that is not above the one we know: it was made anew meanwhile.
+            RedisError: as `send`.
+        """
+        entries_max = self._settings.mirror_entries_max
+        commands: dict[Lane, list[Command]] = {}
+        streams: dict[Lane, list[int]] = {}
+        for entry in entries:
+            lane = self._lane_of[entry.stream]
+            name = self._names[entry.stream]
+            commands.setdefault(lane, []).append(("XADD", name, "MAXLEN", "~", entries_max, "*", FIELD, entry.data))
+            streams.setdefault(lane, []).append(entry.stream)
+        replies = ask_together([(lane.writer, asked) for lane, asked in commands.items()])
+        for added, ids in zip(streams.values(), replies, strict=True):
+            for stream, id in zip(added, ids, strict=True):
+                if parse_id(id) <= parse_id(before.get(stream, NOTHING)):
+                    raise Reopen("a mirror stream was made anew")
+
+
+def stream_name(settings: Settings, stream: int) -> str:
+    """The braces let a Redis Cluster place every stream by its number (Redis Cluster specification, "Hash tags")."""
+    return f"{settings.redis_prefix}:mirror:{{{stream}}}"
