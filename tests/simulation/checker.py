@@ -1,0 +1,95 @@
+"""What must be true at the end of a run, whatever went wrong in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import trio
+
+from catfish.rooms.model import RoomKind
+from tests.doubles.memory_rooms import StoredRoom
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def rooms(world: World) -> list[StoredRoom]:
+    return list(world.store._rooms._rooms.values())
+
+
+async def watch_pairs(world: World) -> None:
+    """At all times: never three in a room of two, never one person in two."""
+    while True:
+        await trio.sleep(1.0)
+        check_pairs(world)
+
+
+def check_pairs(world: World) -> None:
+    inside: Counter[str] = Counter()
+    for room in rooms(world):
+        if room.kind is RoomKind.MATCHED and not room.closed:
+            if len(room.strangers) > 2 or len(room.users()) > 2:
+                world.fail(f"more than two in {room.id}: {sorted(room.strangers)}, {sorted(room.users())}")
+            inside.update(room.users() | set(room.strangers))
+    for user, count in inside.items():
+        if count > 1:
+            world.fail(f"{user} is in {count} matched rooms")
+
+
+def check(world: World) -> None:
+    """Everybody who stayed is connected, and more than a lease and a grace period has passed."""
+    check_pairs(world)
+    check_messages(world)
+    check_members(world)
+    waiting = [
+        stranger.user for room in rooms(world) for stranger in room.strangers.values() if stranger.place is not None
+    ]
+    if len(waiting) > 1:
+        world.fail(f"these wait while the others wait: {waiting}")
+
+
+def check_messages(world: World) -> None:
+    by_id = {room.id: room for room in rooms(world)}
+    for (room, user, client_id), seq in world.acknowledged.items():
+        stored = by_id[room].stored(seq)
+        if stored is None or (stored.message.user, stored.message.client_id) != (user, client_id):
+            world.fail(f"message {client_id}, acknowledged as {seq} in {room}, is not there in the store")
+    for stored_room in by_id.values():
+        ids = Counter((each.message.user, each.message.client_id) for each in stored_room.messages)
+        for key, count in ids.items():
+            if count > 1:
+                world.fail(f"{key} is stored {count} times in {stored_room.id}")
+    for device in world.devices:
+        for view in device.views.values():
+            stored_messages = by_id[view.room].messages
+            if device.staying and view.inside and view.seq != len(stored_messages):
+                device.fail(f"has heard {view.room} up to {view.seq}, which has {len(stored_messages)} messages")
+            for seq, message in view.messages.items():
+                truth = stored_messages[seq - 1].message
+                if message["id"] != truth.id:
+                    device.fail(f"message {seq} of {view.room} is another one in the store")
+                elif device.staying and view.inside and message["content"] != truth.content:
+                    device.fail(f"message {seq} of {view.room} reads {message['content']!r}, not {truth.content!r}")
+
+
+def check_members(world: World) -> None:
+    truth: dict[str, set[str]] = {}
+    for device in world.devices:
+        for view in device.views.values():
+            if device.staying and view.inside:
+                truth.setdefault(view.room, set()).add(device.user)
+    for room in rooms(world):
+        there = truth.get(room.id, set())
+        if room.users() != there and not room.closed:
+            world.fail(f"in the store {sorted(room.users())} are in {room.id}; in truth {sorted(there)} are")
+        away = [user for user in room.users() if world.store._rooms._member(room, user).away]
+        if away:
+            world.fail(f"in the store {away} are away from {room.id}")
+        for device in world.devices:
+            view = device.views.get(room.id)
+            if view is not None and view.inside and device.staying and view.members != there:
+                device.fail(f"sees {sorted(view.members)} in {room.id}, where {sorted(there)} are")
+    for node in world.nodes:
+        if node is not None and node.instance.departures.absent_count:
+            world.fail(f"{node.name} still has {node.instance.departures.absent_count} grace periods")

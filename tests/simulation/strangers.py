@@ -1,0 +1,94 @@
+"""Strangers: devices that are matched in pairs, and look for another one when they are left alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from catfish.wire.native import Refusal
+from tests.simulation.device import Device, Lost, View
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ENDED = frozenset(("forbidden", "room_closed", "no_such_room"))
+"""What is answered when the room of a stranger is there no more."""
+
+
+class Stranger(Device):
+    def __init__(self, world: World, user: str) -> None:
+        super().__init__(world, user, user, [])
+        self.alone = False
+        """Somebody was there, or would have come, and is not there: time to look for another one."""
+
+    async def come_back(self) -> None:
+        await super().come_back()
+        if not self.wanted:
+            await self._look("room:match")
+
+    async def act(self) -> None:
+        if self.alone:
+            await self._pause(self.rng.choice((0.0, 0.1, 2.0)))
+            if self.alone:
+                await self._look("room:next")
+            return
+        if self.world.calm or self.rng.random() < 0.9:
+            await super().act()
+            self.settled = self.settled and not self.alone
+        else:
+            await self._pause(self.rng.choice((0.1, 3.0)))
+            await self._look("room:next")
+
+    async def _leave_for_a_while(self, room: str) -> None:
+        await self._look("room:next")
+
+    async def _look(self, event: str) -> None:
+        self.settled = False
+        answer = await self.ask(event, {})
+        if isinstance(answer, Refusal):
+            self.fail(f"{event} is refused: {answer}")
+            raise Lost
+
+    def refused(self, room: str, refusal: Refusal) -> None:
+        if refusal.code not in ENDED:
+            super().refused(room, refusal)
+        self.views[room].pending.clear()
+        self.wanted.remove(room)
+
+    def _send_again(self, view: View) -> None:
+        if view.room in self.wanted:
+            super()._send_again(view)
+
+    def replied(self, event: str, data: Any) -> None:
+        if event not in ("room:match", "room:next"):
+            super().replied(event, data)
+            if event == "room:join":
+                self.alone = len(self.views[data["room"]["id"]].members) == 1
+            return
+        room = data["room"]["id"]
+        peer = data.get("peer")
+        for old in [view for name, view in self.views.items() if name != room]:
+            self.world.left(self, old.room)
+            del self.views[old.room]
+        view = self.views[room] = self.views.get(room) or View(room)
+        if view.seq is None:
+            view.seq = data["room"]["seq"]
+        elif view.seq != data["room"]["seq"]:
+            view.seq = data["room"]["seq"]  # came in again without asking for what it missed
+        view.inside = True
+        view.pending.clear()
+        view.members = {self.user} | ({peer["user"]} if peer is not None else set())
+        self.wanted = [room]
+        self.alone = False
+        self.say(f"is in {room} with {peer and peer['user']}")
+        if data["matched"] != (peer is not None) or (peer is not None and peer["user"] == self.user):
+            self.fail(f"a pairing that is none: {data}")
+        self.world.entered(self, room)
+
+    def _hear(self, name: str, data: Any) -> None:
+        super()._hear(name, data)
+        if name == "room:joined":
+            self.alone = False
+
+    def heard_left(self, view: View, data: dict[str, Any]) -> None:
+        super().heard_left(view, data)
+        self.alone = True
