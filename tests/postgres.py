@@ -84,7 +84,7 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
     """Name of a database with the schema and nothing in it."""
-    with _database(postgres_server, None) as (name, url):
+    with fresh_database(postgres_server, None) as (name, url):
         migrations.migrate(url)
         yield name
 
@@ -92,19 +92,20 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """URL of a fresh database with the schema."""
-    with _database(postgres_server, postgres_template) as (_, url):
+    with fresh_database(postgres_server, postgres_template) as (_, url):
         yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres_server: str) -> Iterator[str]:
     """URL of a fresh database with nothing in it."""
-    with _database(postgres_server, None) as (_, url):
+    with fresh_database(postgres_server, None) as (_, url):
         yield url
 
 
 @contextmanager
-def _database(server: str, template: str | None) -> Iterator[tuple[str, str]]:
+def fresh_database(server: str, template: str | None) -> Iterator[tuple[str, str]]:
+    """A database that is dropped afterwards; its name and its URL."""
     name = f"catfish_test_{uuid.uuid4().hex[:12]}"
     parts: Mapping[str, sql.Composable] = {"name": sql.Identifier(name), "template": sql.Identifier(template or "")}
     create = "CREATE DATABASE {name} TEMPLATE {template}" if template else "CREATE DATABASE {name}"

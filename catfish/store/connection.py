@@ -34,8 +34,9 @@ PREPARE: Final = """
 SELECT set_config('statement_timeout', %(timeout)s, false),
     set_config('idle_in_transaction_session_timeout', %(timeout)s, false),
     set_config('default_transaction_isolation', 'read committed', false),
-    -- Statistics lag behind in a young database; every statement here has its index.
+    -- Statistics lag behind in a young database; every statement here has an index, whose order it uses.
     set_config('enable_seqscan', 'off', false),
+    set_config('enable_bitmapscan', 'off', false),
     set_config('jit', 'off', false)
 """
 

@@ -266,13 +266,13 @@ WHERE r.number = %b AND m.seq > %b ORDER BY m.room, m.seq LIMIT %b
 )
 CHANGED_SINCE: Final = statement(
     """
-WITH asked AS MATERIALIZED (SELECT %b AS room, %b AS seq), since AS MATERIALIZED (
-    SELECT m.revision FROM messages m, asked a WHERE m.room = a.room AND m.seq <= a.seq
+WITH since AS MATERIALIZED (
+    SELECT m.revision FROM messages m WHERE m.room = %(room)b AND m.seq <= %(seq)b
     ORDER BY m.room DESC, m.seq DESC LIMIT 1
 ), changed AS MATERIALIZED (
-    SELECT c.room, c.seq, max(c.revision) AS revision FROM message_changes c, asked a, since s
-    WHERE c.room = a.room AND c.revision > s.revision AND c.seq <= a.seq
-    GROUP BY c.room, c.seq ORDER BY max(c.revision) LIMIT %b
+    SELECT c.room, c.seq, max(c.revision) AS revision FROM message_changes c
+    WHERE c.room = %(room)b AND c.revision > (SELECT revision FROM since) AND c.seq <= %(seq)b
+    GROUP BY c.room, c.seq ORDER BY max(c.revision) LIMIT %(limit)b
 )
 SELECT r.id, {message} FROM changed c
 JOIN messages m ON m.room = c.room AND m.seq = c.seq JOIN rooms r ON r.number = c.room

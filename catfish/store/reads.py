@@ -57,7 +57,7 @@ def history(connection: Connection, number: int, before: int | None, after: int 
 
 
 def changed_since(connection: Connection, number: int, seq: int, limit: int) -> list[Message]:
-    rows = _rows(connection, queries.CHANGED_SINCE, (Int8(number), Int8(seq), Int8(limit)))
+    rows = _rows(connection, queries.CHANGED_SINCE, {"room": Int8(number), "seq": Int8(seq), "limit": Int8(limit)})
     return [message_from_row(row[0], row[1:]) for row in rows]
 
 

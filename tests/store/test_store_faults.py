@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import trio
 
-from catfish.rooms.commands import Command, Joined, SendMessage, Sent
+from catfish.rooms.commands import Command, Joined, Left, Matched, SendMessage, Sent
 from catfish.rooms.ports import StoreUnavailable
 from catfish.store import migrations
 from catfish.store.embedded import EmbeddedPostgres
@@ -109,9 +109,11 @@ async def test_a_commit_whose_answer_is_lost_is_found_out_about(proxy: Proxy) ->
         assert isinstance(one, Sent)
         assert isinstance(two, Sent)
         assert isinstance(bob, Joined)
+        assert isinstance(left, Left)
+        assert isinstance(eve, Matched)
         assert (one.repeated, two.repeated, bob.first, left.last) == (False, False, True, True)
         assert (await store.history(number, limit=5)).messages == [one.message, two.message]
-        assert eve.record.number > number  # type: ignore[union-attr]
+        assert eve.record.number > number
         assert store.statistics().commits.unconfirmed == 1
 
 
