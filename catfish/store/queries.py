@@ -50,7 +50,7 @@ INSERT INTO rooms (id, kind, code, name, capacity, created_by)
 SELECT o.id, o.kind, o.code, o.name, o.capacity, o.created_by
 FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
     AS o (id, kind, code, name, capacity, created_by)
-WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.id = o.id OR r.code = o.code)
+WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.id = o.id) AND NOT EXISTS (SELECT FROM rooms r WHERE r.code = o.code)
 ON CONFLICT DO NOTHING
 RETURNING id
 """)
