@@ -97,7 +97,10 @@ class Inbox:
         self._gauge.add()
 
     async def drain(self) -> None:
-        """Run what has to wait, and then what came behind it, until nothing is left."""
+        """Run what has to wait, and then what came behind it, until nothing is left.
+
+        When that ends with an exception, the connection is over: what is left is dropped.
+        """
         try:
             while self._work is not None:
                 await self._perform(self._work)
@@ -111,3 +114,6 @@ class Inbox:
             if self._work is not None:
                 self._work.coroutine.close()
                 self._work = None
+            while self._queue:
+                self._queue.popleft()
+                self._gauge.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -24,6 +25,8 @@ class Peer:
     def handle(self, message: Any) -> Work | None:
         if isinstance(message, trio.Event):
             return Work(self.wait(message), None)
+        if isinstance(message, ValueError):
+            raise message
         self.done.append(message)
         return None
 
@@ -97,6 +100,17 @@ def test_requests_at_the_journal_count_as_waiting() -> None:
         peer.gauge.remove()
         states.append(peer.paused)
     assert states == [True, True, False]
+
+
+async def test_after_a_fault_nothing_is_left_and_nothing_counts_as_waiting() -> None:
+    peer = Peer()
+    gate = trio.Event()
+    for message in (gate, 1, ValueError("what ends the connection"), 2, 3):
+        peer.inbox.receive(message)
+    gate.set()
+    with pytest.raises(ValueError, match="ends the connection"):
+        await peer.inbox.drain()
+    assert (peer.inbox.idle, peer.gauge.waiting, peer.done) == (True, 0, ["waited", 1])
 
 
 async def test_cancelling_leaves_no_coroutine_unawaited() -> None:

@@ -400,6 +400,20 @@ async def test_the_wrong_kind_of_message_closes_also_behind_a_waiting_request(se
     assert bob.connection.close_called.code == UNSUPPORTED_DATA.code
 
 
+async def test_what_came_behind_a_broken_message_is_dropped_and_the_session_ends(server: Server) -> None:
+    [ann] = await server.join("lobby", "ann")
+    bob = server.connect()
+    bob.request("room:join", {"room": "lobby"})
+    bob.raw(b"\x93")
+    for _ in range(10):
+        bob.request("chat:send", {"room": "lobby", "content": "never"})
+    with trio.fail_after(5):
+        await wait_all_tasks_blocked()
+        await bob.vanish()
+    assert server.instance.sessions == {ann.session}
+    assert ann.heard("chat:message") == []
+
+
 async def test_two_strangers_are_matched_and_told_so(server: Server) -> None:
     ann, bob = server.connect(), server.connect()
     await ann.ask("hello", {"user": "ann"})
