@@ -26,6 +26,8 @@ EARLY_MAX = 10_000
 """Durable events that may wait for a gap to be filled; beyond that the newest are left to the filling."""
 
 
+ARRIVAL_EVENTS_MAX = 10_000
+"""Events kept back for a listener that arrives; with more its session ends, and it comes back and resumes."""
 DEPARTED_MAX = 1_000
 """Users whose leaving is remembered."""
 
@@ -84,6 +86,7 @@ class LiveRoom:
         "arriving",
         "audiences",
         "capacity",
+        "closed",
         "code",
         "created_at",
         "created_by",
@@ -114,6 +117,8 @@ class LiveRoom:
         self.capacity = room.capacity
         self.created_at = room.created_at
         self.created_by = record.created_by
+        self.closed = False
+        """Its listeners were told so, and are told nothing any more."""
         self.seq = room.seq
         self.revision = record.revision
         self.told = record.revision
@@ -254,6 +259,12 @@ class LiveRoom:
         presence.listeners.discard(listener)
         return not presence.listeners
 
+    def close(self) -> None:
+        """Nobody listens any more; those who are still arriving get what was kept back for them."""
+        self.closed = True
+        self.audiences.clear()
+        self.listeners_count = 0
+
     def move(self, listener: Listener, audience: Audience) -> None:
         """The session wants another form from now on (its transport was upgraded)."""
         if self._ungroup(listener):
@@ -286,7 +297,7 @@ class LiveRoom:
         if self.arriving:
             for listener, arrival in self.arriving.items():
                 if listener is not skip:
-                    arrival.kept.append((event, self.revision))
+                    self._keep(listener, arrival, event)
 
     def deliver_to(self, user: str, event: Event) -> None:
         """Tell every session of one member."""
@@ -296,11 +307,17 @@ class LiveRoom:
         for listener in presence.listeners:
             arrival = self.arriving.get(listener)
             if arrival is not None:
-                arrival.kept.append((event, self.revision))
+                self._keep(listener, arrival, event)
                 continue
             outgoing = listener.audience.encode(event, self)
             if outgoing is not None:
                 listener.push(outgoing)
+
+    def _keep(self, listener: Listener, arrival: Arrival, event: Event) -> None:
+        if len(arrival.kept) < ARRIVAL_EVENTS_MAX:
+            arrival.kept.append((event, self.revision))
+        else:
+            listener.fail()
 
     def deliver_durable(self, event: DurableEvent) -> bool:
         """Tell everyone a durable event when its turn has come.

@@ -12,7 +12,7 @@ from catfish.errors import Rejected
 from catfish.rooms.commands import RoomRecord
 from catfish.rooms.events import Custom, Event, MediaStarted, MessageSent, Signal
 from catfish.rooms.model import Member, Message, Room, RoomKind
-from catfish.rooms.room import EARLY_MAX, LiveRoom
+from catfish.rooms.room import ARRIVAL_EVENTS_MAX, EARLY_MAX, LiveRoom
 
 
 class RecordingAudience:
@@ -135,6 +135,18 @@ def test_what_happens_during_an_arrival_follows_it_without_what_it_showed_alread
     assert heard(audience) == [8]
     room.deliver_durable(message(9))
     assert len(listener.pushed) == 3
+
+
+def test_what_is_kept_back_is_bounded_and_ends_the_session_of_who_waits_too_long() -> None:
+    room, audience = make_room(), RecordingAudience()
+    listener = enter(room, "ann", audience, settle=False)
+    event = custom()
+    for _ in range(ARRIVAL_EVENTS_MAX):
+        room.deliver(event)
+    assert not listener.failed
+    room.deliver(event)
+    assert listener.failed
+    assert len(room.arriving[listener].kept) == ARRIVAL_EVENTS_MAX
 
 
 def test_joining_once_more_keeps_back_events_until_it_is_answered_again() -> None:
