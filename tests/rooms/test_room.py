@@ -141,11 +141,11 @@ def test_what_is_kept_back_is_bounded_and_ends_the_session_of_who_waits_too_long
     room, audience = make_room(), RecordingAudience()
     listener = enter(room, "ann", audience, settle=False)
     event = custom()
-    for _ in range(ARRIVAL_EVENTS_MAX):
+    failed = []
+    for _ in range(ARRIVAL_EVENTS_MAX + 1):
         room.deliver(event)
-    assert not listener.failed
-    room.deliver(event)
-    assert listener.failed
+        failed.append(listener.failed)
+    assert failed == [False] * ARRIVAL_EVENTS_MAX + [True]
     assert len(room.arriving[listener].kept) == ARRIVAL_EVENTS_MAX
 
 
