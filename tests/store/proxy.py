@@ -27,7 +27,7 @@ class Proxy:
 
     def __init__(self, directory: Path, url: str) -> None:
         parts = conninfo_to_dict(url)
-        self._target = f"{parts['host']}/.s.PGSQL.{parts.get('port', 5432)}"
+        self._host, self._port = str(parts["host"]), int(parts.get("port") or 5432)
         self.url = make_conninfo(url, host=str(directory), port=5432)
         self.refuse = False
         self.silent = False
@@ -73,9 +73,12 @@ class Proxy:
             thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX)
+        if self._host.startswith("/"):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        else:
+            server = socket.create_connection((self._host, self._port))
         with client, server, contextlib.suppress(OSError):
-            server.connect(self._target)
             selector = selectors.DefaultSelector()
             with selector:
                 selector.register(client, selectors.EVENT_READ, server)
