@@ -90,16 +90,20 @@ async def _serve(
     def route(head: RequestHead) -> Endpoint | None:
         return native if head.path == NATIVE_PATH else paths.endpoint(head)
 
+    def count_connections() -> int:
+        return len(listener.connections) + sum(engine.statistics().polling for engine in engines.values())
+
     def health() -> Health:
         journal = instance.journal.statistics()
         details: dict[str, Any] = {
             "draining": instance.draining,
-            "database": "away" if journal.away else "ok",
+            "database": instance.database.state,
+            "mirror": instance.supervisor.mirror_condition,
             "journal": {"waiting": journal.waiting, "committed": journal.committed},
-            "connections": len(listener.connections),
+            "connections": count_connections(),
             "rooms": instance.supervisor.statistics().rooms,
         }
-        ready = not (instance.draining or journal.away)
+        ready = not (instance.draining or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
     paths = Paths(engines, build_api(instance, health))
@@ -113,6 +117,7 @@ async def _serve(
             await nursery.start(engine.run)
         await nursery.start(http.run)
         listener: Listener = await nursery.start(partial(listen, settings, route, http))
+        instance.count_connections = count_connections
         nursery.start_soon(_feed_watchdog)
         announce(f"catfish listens on {' '.join(listener.addresses)}")
         systemd.notify(systemd.READY, systemd.status(f"listening on {' '.join(listener.addresses)}"))

@@ -9,6 +9,7 @@ meanwhile: both steps are repeated until they are stored.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -24,6 +25,9 @@ from catfish.server.journal import Journal
 from catfish.server.supervisor import RETRY_S, RoomSupervisor
 
 log = logging.getLogger(__name__)
+
+LEAVING_AT_ONCE = 100
+"""Members of a closed room whose leaving waits for the journal; it has others to serve."""
 
 Key = tuple[int, str]
 """A room's number and a user."""
@@ -51,6 +55,7 @@ class Departures:
         self._journal = journal
         self._timers = timers
         self._absent: dict[Key, _Absence] = {}
+        supervisor.on_closed = self._room_closed
 
     @property
     def absent_count(self) -> int:
@@ -99,6 +104,31 @@ class Departures:
             live.enter(taken.member).member.away = True
         left_s = max(grace_s - taken.away_ms / 1000, 0.0)
         self._start((number, user), taken.record.room.id, taken.member.name, left_s, None)
+
+    def _room_closed(self, live: LiveRoom) -> None:
+        """The members who were connected here are in the room no more; they have been told."""
+        users = [user for user, presence in live.members.items() if presence.listeners]
+
+        def store_next() -> None:
+            if users:
+                self._store_leaving(live.number, users.pop(), store_next)
+
+        for _ in range(LEAVING_AT_ONCE):
+            store_next()
+
+    def _store_leaving(self, number: int, user: str, stored: Callable[[], None]) -> None:
+        """Until the store has taken it; nobody is to be told."""
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, Rejected):
+                self._timers.call_later(RETRY_S, lambda: self._store_leaving(number, user, stored))
+            else:
+                stored()
+
+        try:
+            self._journal.submit(Leave(number=number, user=user, instance=self._instance), done)
+        except Rejected as refusal:
+            done(refusal)
 
     def restore(self, live: LiveRoom, user: str) -> None:
         """The store has lost the row of a member who is connected here: enter it again."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
 
+from catfish import __version__
 from catfish.auth.tokens import TokenVerifier
 from catfish.config import Settings
 from catfish.net.timers import Timers
 from catfish.rooms.codes import draw_id
 from catfish.rooms.policy import Policy
-from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.archive import Archive
 from catfish.server.departures import Departures
-from catfish.server.journal import Journal
+from catfish.server.journal import Journal, database_dependency
 from catfish.server.lease import Lease
 from catfish.server.publisher import Publisher
 from catfish.server.supervisor import RoomSupervisor
@@ -48,21 +51,37 @@ class Instance:
         self.policy = Policy(settings)
         self.tokens = TokenVerifier(settings)
         self.supervisor = RoomSupervisor(store, settings)
-        self.journal = Journal(store, settings, self.supervisor.compare_all)
+        self.database = database_dependency()
+        self.journal = Journal(store, settings, self.supervisor.compare_all, self.database)
         self.departures = Departures(self.id, self.supervisor, self.journal, timers)
         self.publisher = Publisher(self.journal, self.supervisor)
         self.archive = Archive(store, self.supervisor, self.policy)
         self.sessions: set[Session] = set()
         self.draining = False
+        self.count_connections: Callable[[], int] = lambda: len(self.sessions)
+        """Set by the one who knows the transports better."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, until cancelled. Returns from `start` once the instance is known to the store."""
-        lease = Lease(self.id, self.store, self.supervisor, self.departures, self.settings)
+        lease = Lease(self.id, self.store, self.supervisor, self.departures, self.settings, self.figures, self.database)
         async with trio.open_nursery() as nursery:
             await nursery.start(lease.run)
             await nursery.start(self.journal.run)
             await nursery.start(self.supervisor.run)
             task_status.started()
+
+    def figures(self) -> Figures:
+        """What `catfish instances` shows of this one. The greatest lag of the mirror starts anew with each call."""
+        return Figures(
+            version=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            connections=self.count_connections(),
+            rooms=self.supervisor.statistics().rooms,
+            journal_waiting=self.journal.statistics().waiting,
+            mirror=self.supervisor.mirror_condition,
+            mirror_lag_ms=self.supervisor.take_lag_ms(),
+        )
 
     def announce_draining(self) -> None:
         """Tell every session that the server stops, each with a time of its own to come back, so that they do not all

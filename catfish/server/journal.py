@@ -7,7 +7,8 @@ forms while this one commits, so there is no timer. A command is answered only a
 While the store is away the pump repeats its batch with growing pauses. What it holds is kept for `journal_wait_s_max`;
 a command that waited longer is answered `unavailable`. Such a command may have been committed all the same (the
 connection may have died between the commit and its confirmation): sending it again with the same client id is safe, and
-`on_recovered` tells the supervisor to look for changes that nobody here has heard of.
+`on_recovered` tells the supervisor to look for changes that nobody here has heard of. When nothing is left to repeat,
+the store is asked for nothing in particular, so that the end of an outage is noticed also when nobody writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from catfish.config import Settings
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, Edit, SendMessage
 from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.server.dependency import Dependency
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -36,6 +38,10 @@ ANSWERS_PER_TURN = 32
 """Answers (each may go to a whole room) before the sockets have their turn."""
 PAUSE_S_MIN = 0.05
 PAUSE_S_MAX = 1.0
+
+
+def database_dependency() -> Dependency:
+    return Dependency("the database", "what is to be stored waits, and is refused as unavailable in the end")
 
 
 class _Entry:
@@ -63,8 +69,15 @@ class JournalStatistics:
 class Journal:
     """The one writer of this instance's durable commands."""
 
-    def __init__(self, store: Store, settings: Settings, on_recovered: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        on_recovered: Callable[[], None],
+        database: Dependency | None = None,
+    ) -> None:
         self._store = store
+        self._database = database or database_dependency()
         self._settings = settings
         self._on_recovered = on_recovered
         self._queue: deque[_Entry] = deque()
@@ -144,6 +157,8 @@ class Journal:
                 batch = self._take()
                 await self._commit(batch)
             self._idle.set()
+            while self._away and not self._queue:
+                await self._probe()
 
     async def flush(self) -> None:
         """Wait until everything that was accepted has been answered."""
@@ -161,9 +176,8 @@ class Journal:
             try:
                 answers = await self._store.commit([entry.command for entry in batch])
             except StoreUnavailable as error:
-                if not self._away:
-                    self._away = True
-                    log.warning("the database does not answer", extra={"error": str(error), "waiting": len(batch)})
+                self._away = True
+                self._database.failed("journal", error)
                 batch = self._give_up_overdue(batch)
                 await trio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
@@ -180,11 +194,26 @@ class Journal:
                 self._answer(entry, answer)
                 if position % ANSWERS_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
-            if self._away:
-                self._away = False
-                log.warning("the database answers again")
-                self._on_recovered()
+            self._recover()
             return
+
+    async def _probe(self) -> None:
+        """Wait for a command, or a moment, and then see whether the store answers."""
+        with trio.move_on_after(PAUSE_S_MAX):
+            await self._wakeup.wait()
+            return
+        try:
+            await self._store.revisions(())
+        except StoreUnavailable as error:
+            self._database.failed("journal", error)
+        else:
+            self._recover()
+
+    def _recover(self) -> None:
+        if self._away:
+            self._away = False
+            self._database.works("journal")
+            self._on_recovered()
 
     def _give_up_overdue(self, batch: list[_Entry]) -> list[_Entry]:
         """Refuse what has waited too long, in the batch and behind it; what is left of the batch."""

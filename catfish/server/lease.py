@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 
 from catfish.config import Settings
-from catfish.rooms.ports import Store, StoreUnavailable
+from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.departures import Departures
+from catfish.server.dependency import Dependency
 from catfish.server.supervisor import RETRY_S, RoomSupervisor
 
 log = logging.getLogger(__name__)
@@ -18,41 +20,49 @@ TAKE_OVER_MAX = 1_000
 
 
 class Lease:
-    """Of one instance."""
+    """Of one instance; `figures` are what it says of itself with every renewal."""
 
     def __init__(
-        self, instance: str, store: Store, supervisor: RoomSupervisor, departures: Departures, settings: Settings
+        self,
+        instance: str,
+        store: Store,
+        supervisor: RoomSupervisor,
+        departures: Departures,
+        settings: Settings,
+        figures: Callable[[], Figures],
+        database: Dependency,
     ) -> None:
         self._instance = instance
         self._store = store
         self._supervisor = supervisor
         self._departures = departures
         self._settings = settings
+        self._figures = figures
+        self._database = database
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew it, for ever. Returns from `start` once the lease is in the store. Raises: StoreUnavailable."""
-        await self._store.renew_lease(self._instance, self._settings.lease_s)
+        await self._renew()
         task_status.started()
-        away = False
         while True:
             try:
-                held = await self._store.renew_lease(self._instance, self._settings.lease_s)
+                held = await self._renew()
+                await self._supervisor.find_closed()
                 taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)
             except StoreUnavailable as error:
-                if not away:
-                    log.warning("the lease cannot be renewed", extra={"error": str(error)})
-                away = True
+                self._database.failed("lease", error)
                 await trio.sleep(RETRY_S)
                 continue
-            if away:
-                log.warning("the lease is renewed again")
-                away = False
+            self._database.works("lease")
             if not held:
                 self._come_back()
             for each in taken:
                 self._departures.take(each, self._settings.grace_s)
             if len(taken) < TAKE_OVER_MAX:
                 await trio.sleep(self._settings.lease_s / 3)
+
+    async def _renew(self) -> bool:
+        return await self._store.renew_lease(self._instance, self._settings.lease_s, self._figures())
 
     def _come_back(self) -> None:
         """We were taken for dead, so others may have taken our members over: enter those who are connected again."""

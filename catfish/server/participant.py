@@ -149,17 +149,17 @@ class Participant:
 
     @property
     def rooms(self) -> Sequence[str]:
-        return list(self._rooms)
+        return [room for room, attendance in self._rooms.items() if not attendance.live.closed]
 
     @property
     def attendances(self) -> Sequence[Attendance]:
         """The rooms, with what was agreed on entering them."""
-        return list(self._rooms.values())
+        return [attendance for attendance in self._rooms.values() if not attendance.live.closed]
 
     def positions(self) -> dict[int, int]:
         """How far the session has been told what happens in each of its rooms: revisions by room number."""
         positions = {}
-        for attendance in self._rooms.values():
+        for attendance in self.attendances:
             live = attendance.live
             arrival = live.arriving.get(self)
             positions[live.number] = live.told if arrival is None else arrival.revision
@@ -169,6 +169,8 @@ class Participant:
         attendance = self._rooms.get(room)
         if attendance is None:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
+        if attendance.live.closed:
+            raise Rejected("room_closed", "room: it was closed")
         return attendance.live
 
     async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
@@ -259,7 +261,7 @@ class Participant:
     async def match(
         self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
     ) -> Pairing:
-        for attendance in self._rooms.values():
+        for attendance in self.attendances:
             if attendance.live.is_full_pair:
                 raise Rejected("already_in_room", "the session is with a stranger already; room:next looks for another")
         self._check_rooms()
@@ -296,10 +298,14 @@ class Participant:
         attendance = self._rooms.pop(room, None)
         if attendance is None:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
+        if attendance.live.closed:
+            return
         await self._instance.departures.leave(attendance.live, self, attendance.origin)
 
     def _check_rooms(self) -> None:
         rooms_max = self.policy.settings.rooms_per_session_max
+        if len(self._rooms) >= rooms_max:
+            self._rooms = {attendance.live.id: attendance for attendance in self.attendances}
         if len(self._rooms) >= rooms_max:
             raise Rejected("too_many_rooms", f"a session may be in {rooms_max} rooms")
 
@@ -332,6 +338,8 @@ class Participant:
         self.ended = True
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
+            if attendance.live.closed:
+                continue  # the members have left it already
             self._instance.departures.lose(attendance.live, self, attendance.grace_s, attendance.origin)
 
     # Reading

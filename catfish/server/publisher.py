@@ -63,6 +63,8 @@ class Publisher:
 
         def stored(answer: Sent | Rejected) -> None:
             if isinstance(answer, Rejected):
+                if answer.code == "room_closed":
+                    self._supervisor.hear_closed(command.number)
                 done(answer)
                 return
             # A repeated one is told again: a room drops what it was told before.

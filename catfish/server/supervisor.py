@@ -9,6 +9,10 @@ mirror may lose, repeat or reorder; so durable events go by their revision and c
   store: its revision, and its members;
 * while the mirror is away, that comparison is repeated every `poll_s`. So durable events still cross, and later.
 
+Rooms are closed in the store, also by those who are no instance (an operator's command), so the instances look for
+closed rooms with every renewal of their lease. Whoever finds that one of its rooms was closed reads what was sent until
+then, tells its members the end, and drops the room; with a mirror it tells the other instances as well.
+
 A fault while telling one room (a bug in some encoding, say) ends that room's listeners here with 1011 and drops the
 room from memory. They come back and resume from the store; other rooms notice nothing.
 """
@@ -16,19 +20,29 @@ room from memory. They come back and resume from the store; other rooms notice n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
 import trio
 
 from catfish.config import Settings
+from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.commands import RoomRecord
-from catfish.rooms.events import DurableEvent, Event, MediaToggled, MemberJoined, MemberLeft, RoomClosed
+from catfish.rooms.events import (
+    DurableEvent,
+    Event,
+    MediaToggled,
+    MemberJoined,
+    MemberLeft,
+    MessageSent,
+    RoomClosed,
+)
 from catfish.rooms.model import Member
-from catfish.rooms.ports import Mirror, Store, StoreUnavailable
+from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
 from catfish.rooms.room import Listener, LiveRoom
+from catfish.server.dependency import Dependency
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +68,18 @@ class RoomSupervisor:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.mirror: Mirror | None = None
+        self.on_closed: Callable[[LiveRoom], None] = lambda live: None
+        """Told of a closed room once its members were told; set by the one who keeps the members in the store."""
         self._connected = False
+        self._redis = Dependency("the mirror", "messages cross by the database and later, other events do not cross")
+        self._lag_ms: int | None = None
         self._store = store
         self._settings = settings
         self._rooms: dict[int, LiveRoom] = {}
         self._by_id: dict[str, LiveRoom] = {}
         self._by_code: dict[str, LiveRoom] = {}
         self._to_fill: dict[int, LiveRoom] = {}
+        self._closed: set[int] = set()
         self._compare = False
         self._work = trio.Event()
         self._gaps_filled = 0
@@ -73,6 +92,17 @@ class RoomSupervisor:
             rooms_failed=self._rooms_failed,
             mirrored=None if self.mirror is None else self._connected,
         )
+
+    @property
+    def mirror_condition(self) -> MirrorState:
+        if self.mirror is None:
+            return "off"
+        return "ok" if self._connected else "away"
+
+    def take_lag_ms(self) -> int | None:
+        """As `Figures.mirror_lag_ms`, since the last call."""
+        lag_ms, self._lag_ms = self._lag_ms, None
+        return lag_ms
 
     # Rooms in memory
 
@@ -117,6 +147,7 @@ class RoomSupervisor:
 
     def _drop(self, live: LiveRoom) -> None:
         self._rooms.pop(live.number, None)
+        self._to_fill.pop(live.number, None)
         self._by_id.pop(live.id, None)
         if live.code is not None:
             self._by_code.pop(live.code, None)
@@ -202,6 +233,8 @@ class RoomSupervisor:
             return
         match event:
             case DurableEvent():
+                if isinstance(event, MessageSent):
+                    self._lag_ms = max(self._lag_ms or 0, now_ms() - event.message.created_at)
                 self._deliver_durable(number, event, EARLY_S)
             case MemberJoined():
                 if live.hear_joined(event.member, event.stamp):
@@ -214,8 +247,7 @@ class RoomSupervisor:
                     live.toggle(event.user, event.device, event.on)
                     self._deliver(live, event)
             case RoomClosed():
-                self._deliver(live, event)
-                self._drop(live)
+                self.hear_closed(number)
             case _ if to is not None:
                 self._deliver_to(live, to, event)
             case _:
@@ -225,8 +257,48 @@ class RoomSupervisor:
         self.compare_all()
 
     def mirror_state(self, connected: bool) -> None:
+        if connected:
+            self._redis.works("rooms")
+        else:
+            self._redis.failed("rooms")
         self._connected = connected
         self._work.set()
+
+    # Closed rooms
+
+    async def find_closed(self) -> None:
+        """Look whether hosted rooms were closed. Raises: StoreUnavailable."""
+        numbers = list(self._rooms)
+        for start in range(0, len(numbers), ROOMS_PER_COMPARISON):
+            some = numbers[start : start + ROOMS_PER_COMPARISON]
+            there = await self._store.revisions(some)
+            for number in some:
+                if number not in there:
+                    self.hear_closed(number)
+
+    def hear_closed(self, number: int) -> None:
+        """The room was closed in the store."""
+        if number in self._rooms:
+            self._closed.add(number)
+            self._work.set()
+
+    async def _end_closed(self) -> None:
+        for number in list(self._closed):
+            live = self._rooms.get(number)
+            if live is not None and live.listeners_count:
+                await self.fill(live)
+            if live is not None and self._rooms.get(number) is live:
+                self._end(live)
+            self._closed.discard(number)
+
+    def _end(self, live: LiveRoom) -> None:
+        event, had_listeners = RoomClosed(room=live.id), bool(live.listeners_count)
+        self._deliver(live, event)
+        self._drop(live)
+        live.close()
+        self.on_closed(live)
+        if self.mirror is not None and had_listeners:
+            self.mirror.publish(live.number, event)
 
     # Gaps
 
@@ -237,7 +309,7 @@ class RoomSupervisor:
 
     async def fill(self, live: LiveRoom) -> None:
         """Read and deliver what is missing. Raises: StoreUnavailable."""
-        while True:
+        while self._rooms.get(live.number) is live:
             changes = await self._store.changes(live.number, after=live.revision, limit=CHANGES_PER_READ)
             for event in changes:
                 self._deliver_durable(live.number, event, 0.0)
@@ -258,6 +330,7 @@ class RoomSupervisor:
                     self._compare = False
                     await self._compare_rooms()
                 await self._fill_gaps()
+                await self._end_closed()
             except StoreUnavailable as error:
                 log.info("rooms are compared with the store later", extra={"error": str(error)})
                 self._compare = True
@@ -288,6 +361,9 @@ class RoomSupervisor:
             for number in some:
                 live = self._rooms.get(number)
                 if live is None:
+                    continue
+                if number not in revisions:
+                    self.hear_closed(number)
                     continue
                 if live.revision < revisions.get(number, 0):
                     await self.fill(live)
