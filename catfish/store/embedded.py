@@ -334,8 +334,13 @@ class EmbeddedPostgres:
     async def _stop(self) -> None:
         """Fast shutdown: clients are cut, what was committed is written. Harder when that takes too long."""
         postmaster, self._postmaster = self._postmaster, None
-        if postmaster is None:
-            return
+        if postmaster is not None:
+            await self._end(postmaster)
+        if self._socket_dir.parent != self._home:
+            with contextlib.suppress(OSError):
+                self._socket_dir.rmdir()
+
+    async def _end(self, postmaster: Postmaster) -> None:
         for number, seconds in ((signal.SIGINT, STOP_FAST_S), (signal.SIGQUIT, STOP_IMMEDIATE_S)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(postmaster.pid, number)
