@@ -16,6 +16,7 @@ from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Figures, Page, Store, Taken
 from catfish.store import leases, listing, reads
+from catfish.store.accounts import Accounts
 from catfish.store.administration import Administration
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
@@ -49,6 +50,7 @@ class PostgresStore(Store):
         )
         self._committing = trio.CapacityLimiter(1)
         self._pool = Pool(connector, settings.database_pool_max - 1)
+        self.accounts = Accounts(self._pool)
         self.sessions = Sessions(self._pool)
         self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()
