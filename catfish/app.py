@@ -7,7 +7,8 @@
 
 On SIGTERM or SIGINT: nothing is accepted any more, every client is told to come back, what was accepted is stored and
 answered, connections are closed, members are handed over. All of that within `drain_grace_s`; then what is left is cut.
-A second signal cuts at once.
+A second signal cuts at once. SIGHUP does the same here; where there are several workers their parent has another use
+for it (`catfish.workers`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import trio
 from hypercorn.config import Config
@@ -28,13 +29,16 @@ from catfish.contracts.placement import Placement
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.api import build_api
 from catfish.http.app import Health
+from catfish.http.cors import Receive, Scope, Send
 from catfish.http.paths import Paths
 from catfish.net.connection import Endpoint
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener
 from catfish.net.listener import serve as listen
+from catfish.net.neighbours import Neighbours
 from catfish.net.timers import Timers
 from catfish.server.engineio import EngineServer
+from catfish.server.engineio.server import draw_sid
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint
 from catfish.server.recovery import SessionRecovery
@@ -49,15 +53,31 @@ log = logging.getLogger(__name__)
 NATIVE_PATH: Final = "/ws"
 FINISH_S: Final = 1.0
 """Of `drain_grace_s`, kept for handing the members over once the connections are gone."""
-CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGINT: GOING_AWAY}
+CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGHUP: SERVICE_RESTART, signal.SIGINT: GOING_AWAY}
 """A service manager's signal mostly precedes a restart; somebody at the keyboard stops the server."""
 
 
-async def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
+class Place(Neighbours, Protocol):
+    """The place of this server among several that share their addresses and the sessions of their clients."""
+
+    index: int
+
+    def draw_sid(self) -> str:
+        """An id for an Engine.IO session, which says that it is ours."""
+
+    async def relay(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """See `http.paths.Relay`."""
+
+    async def run(self, listener: Listener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take what others hand over, for `listener` to serve, until cancelled."""
+
+
+async def serve(settings: Settings, *, announce: Callable[[str], None], place: Place | None = None) -> None:
     """Run a server until a signal ends it.
 
     Args:
         announce: told one line when connections are accepted, and one when the server has stopped.
+        place: among others; None: it is alone.
 
     Raises:
         StartError: it cannot start; the message says why.
@@ -66,7 +86,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     with trio.open_signal_receiver(*CLOSES) as signals:
         async with open_database(settings) as url, PostgresStore(url, settings) as store:
             await trio.to_thread.run_sync(prepare_schema, settings, url)
-            await _serve(settings, store, placement, signals, announce)
+            await _serve(settings, store, placement, signals, announce, place)
     announce("catfish has stopped")
 
 
@@ -76,6 +96,7 @@ async def _serve(
     placement: Placement,
     signals: AsyncIterator[int],
     announce: Callable[[str], None],
+    place: Place | None,
 ) -> None:
     timers = Timers()
     instance = Instance(settings, store, timers)
@@ -85,7 +106,7 @@ async def _serve(
     recovery = None
     if settings.recovery_s:
         recovery = SessionRecovery(instance, store.sessions, placement.vocabularies)
-    engines = socketio_engines(instance, placement, recovery)
+    engines = socketio_engines(instance, placement, recovery, draw_sid if place is None else place.draw_sid)
 
     def route(head: RequestHead) -> Endpoint | None:
         return native if head.path == NATIVE_PATH else paths.endpoint(head)
@@ -103,10 +124,12 @@ async def _serve(
             "connections": count_connections(),
             "rooms": instance.supervisor.statistics().rooms,
         }
+        if place is not None:
+            details["worker"] = place.index
         ready = not (instance.draining or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    paths = Paths(engines, build_api(instance, health))
+    paths = Paths(engines, build_api(instance, health), None if place is None else place.relay)
     http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
@@ -116,9 +139,11 @@ async def _serve(
         for engine in engines.values():
             await nursery.start(engine.run)
         await nursery.start(http.run)
-        listener: Listener = await nursery.start(partial(listen, settings, route, http))
+        listener: Listener = await nursery.start(partial(listen, settings, route, http, neighbours=place))
+        if place is not None:
+            await nursery.start(place.run, listener)
         instance.count_connections = count_connections
-        nursery.start_soon(_feed_watchdog)
+        nursery.start_soon(feed_watchdog)
         announce(f"catfish listens on {' '.join(listener.addresses)}")
         systemd.notify(systemd.READY, systemd.status(f"listening on {' '.join(listener.addresses)}"))
         close = CLOSES[signal.Signals(await anext(signals))]
@@ -134,7 +159,10 @@ async def _serve(
 
 
 def socketio_engines(
-    instance: Instance, placement: Placement, recovery: SessionRecovery | None
+    instance: Instance,
+    placement: Placement,
+    recovery: SessionRecovery | None,
+    draw_sid: Callable[[], str] = draw_sid,
 ) -> dict[str, EngineServer]:
     """Socket.IO with our vocabularies, by path."""
     settings = instance.settings
@@ -150,7 +178,7 @@ def socketio_engines(
                 for name, vocabularies in placement.on(path).items()
             ]
             app = SocketIOServer(settings, namespaces, parser)
-            engines[path] = EngineServer(settings, instance.timers, app)
+            engines[path] = EngineServer(settings, instance.timers, app, draw_sid=draw_sid)
     return engines
 
 
@@ -182,7 +210,7 @@ async def _cut_at_second_signal(signals: AsyncIterator[int], scope: trio.CancelS
     scope.cancel()
 
 
-async def _feed_watchdog() -> None:
+async def feed_watchdog() -> None:
     """Tell the service manager that the event loop turns."""
     interval_s = systemd.watchdog_s()
     while interval_s is not None:

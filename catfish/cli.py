@@ -148,8 +148,10 @@ Examples:
   catfish serve --bind 0.0.0.0:8080 --bind unix:/run/catfish/http.sock
   CATFISH_DATABASE_URL=postgresql://chat@db/chat catfish serve --migrate
   catfish serve --set grace_s=30 --set heartbeat_s=15
+  catfish serve --workers 4
 
 SIGTERM and SIGINT stop it gently: clients are told to come back, waiting bytes are sent, then it exits with 0.
+With --workers, SIGHUP replaces the workers one after the other; nobody is refused meanwhile.
 """
 )
 @settings_options(*SERVER_OPTIONS)
@@ -162,9 +164,22 @@ def serve(config: str | None, assignments: tuple[str, ...], **flags: Any) -> Non
 
     settings = load_settings(config, assignments, flags).settings
     set_up_log(settings)
-    from catfish import app
+    if settings.workers > 1:
+        from catfish.workers import parent
 
-    run_to_end(partial(app.serve, settings, announce=announce))
+        def reload() -> Settings:
+            from catfish.errors import StartError
+
+            try:
+                return load_settings(config, assignments, flags).settings
+            except SettingsProblem as wrong:
+                raise StartError("; ".join(wrong.problems)) from None
+
+        run_to_end(partial(parent.serve, settings, announce=announce, reload=reload))
+    else:
+        from catfish import app
+
+        run_to_end(partial(app.serve, settings, announce=announce))
 
 
 def announce(text: str) -> None:

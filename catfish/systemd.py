@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def notify(*states: str, environ: Mapping[str, str] = os.environ) -> bool:
             log.warning("the service manager does not listen", extra={"socket": address, "error": str(error)})
             return False
     return True
+
+
+def reloading() -> tuple[str, str]:
+    """The states that say that a reload has begun; `READY` says that it is over."""
+    return "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}"
 
 
 def status(text: str) -> str:

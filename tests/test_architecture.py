@@ -42,6 +42,7 @@ LAYERS = {
 }
 """Each part of the package, and the parts that it may import besides itself."""
 LAYERS["app"] = frozenset(LAYERS) - {"client", "load", "config_sources", "config_fallbacks", "config_fields"}
+LAYERS["workers"] = LAYERS["app"] | {"app"}
 LAYERS["cli"] = frozenset(LAYERS)
 LAYERS["__main__"] = frozenset(("cli",))
 LAYERS[""] = frozenset[str]()  # catfish/__init__.py: the version, for everyone

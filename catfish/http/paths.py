@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from catfish.http.cors import App, Receive, Scope, Send
 from catfish.http.engineio import PollingApp
 from catfish.net.connection import Endpoint
 from catfish.server.engineio import EngineServer
 from catfish.wire.http import RequestHead
+
+Relay = Callable[[Scope, Receive, Send], Awaitable[bool]]
+"""Has a polling request answered by another process whose session it is for. Returns False when it is to be answered
+here; then nothing was sent."""
 
 
 class Paths:
@@ -17,9 +21,11 @@ class Paths:
     Args:
         engines: by path.
         otherwise: the ASGI application for all other paths; it gets the lifespan, too.
+        relay: asked first, where several processes share their addresses.
     """
 
-    def __init__(self, engines: Mapping[str, EngineServer], otherwise: App) -> None:
+    def __init__(self, engines: Mapping[str, EngineServer], otherwise: App, relay: Relay | None = None) -> None:
+        self._relay = relay
         self._engines = {path.rstrip("/"): engine for path, engine in engines.items()}
         self._polling = {path: PollingApp(engine) for path, engine in self._engines.items()}
         self._otherwise = otherwise
@@ -31,4 +37,6 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that is no upgrade."""
         polling = self._polling.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None
+        if polling is not None and self._relay is not None and await self._relay(scope, receive, send):
+            return
         await (polling or self._otherwise)(scope, receive, send)

@@ -107,6 +107,8 @@ class Listener:
         """Close the listening sockets. Those who try to connect are refused by the kernel from now on."""
         self._gate.stopping = True
         self._accepting.cancel()
+        if self._neighbours is not None:
+            self._neighbours.stopped()
         for bound in self._bounds:
             if bound.sock.fileno() >= 0:
                 trio.lowlevel.notify_closing(bound.sock)

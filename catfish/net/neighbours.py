@@ -29,5 +29,8 @@ class Neighbours(Protocol):
     def count(self, streams: int) -> None:
         """So many streams are open here."""
 
+    def stopped(self) -> None:
+        """No connection is accepted here any more."""
+
     def patience_s(self, streams: int) -> float:
         """Seconds for which waiting connections are left to the others, who have fewer; 0 when we are to accept."""

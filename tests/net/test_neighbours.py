@@ -34,6 +34,7 @@ class Street:
         self.asked: list[tuple[str, bool]] = []
         self.counts: list[int] = []
         self.patience = 0.0
+        self.has_stopped = False
 
     def taker(self, head: RequestHead, stream: trio.abc.Stream, *, stopping: bool) -> Hand | None:
         self.asked.append((head.path, stopping))
@@ -41,6 +42,9 @@ class Street:
 
     def count(self, streams: int) -> None:
         self.counts.append(streams)
+
+    def stopped(self) -> None:
+        self.has_stopped = True
 
     def patience_s(self, streams: int) -> float:
         return self.patience
@@ -103,6 +107,7 @@ async def test_neighbours_are_asked_for_what_comes_while_the_server_stops() -> N
         assert (await peer.rest()).startswith(b"HTTP/1.1 503 ")
         await peer.leave()
     assert street.asked == [("/somewhere", True)]
+    assert street.has_stopped
 
 
 async def test_an_adopted_connection_is_served_like_any_other() -> None:
