@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -25,13 +25,31 @@ Result = TypeVar("Result")
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class Commands(click.Group):
+    """With commands that have a module of their own, which is imported when one of them is asked for."""
+
+    elsewhere: ClassVar = {"instances": "catfish.administration.commands", "rooms": "catfish.administration.commands"}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *self.elsewhere])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.elsewhere:
+            return super().get_command(context, name)
+        command: click.Command = getattr(importlib.import_module(self.elsewhere[name]), name)
+        return command
+
+
 @click.group(
+    cls=Commands,
     context_settings=CONTEXT_SETTINGS,
     epilog="""
 \b
 Examples:
   catfish serve                  start a server on 127.0.0.1:8080, with a Postgres of its own
   catfish chat lobby             talk in the room "lobby" of that server, from a terminal
+  catfish instances              which servers share the database, and how they are
+  catfish rooms list             the rooms in it
   catfish config                 show every setting, and where its value comes from
 """,
 )

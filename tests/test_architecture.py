@@ -39,9 +39,12 @@ LAYERS = {
     "http": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth", "server"},
     "client": BASE | {"wire"},
     "load": BASE | {"wire"},
+    "administration": BASE | {"rooms", "store", "client", "cli"},
 }
 """Each part of the package, and the parts that it may import besides itself."""
-LAYERS["app"] = frozenset(LAYERS) - {"client", "load", "config_sources", "config_fallbacks", "config_fields"}
+BESIDE = frozenset(("client", "load", "administration"))
+"""What works beside a server, and is no part of one."""
+LAYERS["app"] = frozenset(LAYERS) - BESIDE - {"config_sources", "config_fallbacks", "config_fields"}
 LAYERS["workers"] = LAYERS["app"] | {"app"}
 LAYERS["cli"] = frozenset(LAYERS)
 LAYERS["__main__"] = frozenset(("cli",))
@@ -72,8 +75,8 @@ ONLY_IN = {
     "hypercorn": frozenset(("net", "http", "app")),
     "starlette": frozenset(("http",)),
     "trio_websocket": frozenset(("client", "load")),
-    "click": frozenset(("cli",)),
-    "rich": frozenset(("cli", "client", "load")),
+    "click": frozenset(("cli", "administration")),
+    "rich": frozenset(("cli", "client", "load", "administration")),
     "prompt_toolkit": frozenset(("client",)),
 }
 """Libraries that one layer hides from the others."""

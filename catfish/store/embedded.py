@@ -111,7 +111,20 @@ class EmbeddedPostgres:
         """libpq URL of the database; the server must be running."""
         if self._postmaster is None:
             raise RuntimeError("the private Postgres is not running")
-        return f"postgresql://{USER}@/{DATABASE}?host={quote(self._postmaster.socket_dir, safe='')}&port={PORT}"
+        return _url(self._postmaster)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is data of one."""
+        return self._data.exists()
+
+    def find_url(self) -> str | None:
+        """URL of the server when it runs already, for another Catfish or for one that was killed; None: it does not.
+
+        Changes nothing, and takes no lock: whoever is served so does not keep the server running.
+        """
+        postmaster = self._read_pid_file()
+        return None if postmaster is None or not _runs_in(postmaster.pid, self._data) else _url(postmaster)
 
     def statistics(self) -> EmbeddedStatistics:
         return EmbeddedStatistics(self._postmaster.pid if self._postmaster else None, self._restarts)
@@ -261,14 +274,19 @@ class EmbeddedPostgres:
 
     def _find_running(self) -> Postmaster | None:
         """The postmaster of this directory, when one is alive."""
+        postmaster = self._read_pid_file()
+        if postmaster is None or _runs_in(postmaster.pid, self._data):
+            return postmaster
+        # A process id that something else has now would keep Postgres from starting.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        return None
+
+    def _read_pid_file(self) -> Postmaster | None:
+        """The postmaster that the data directory names; it may have ended."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
             pid = abs(int(lines[0]))
         except (OSError, ValueError, IndexError):
-            return None
-        if not _runs_in(pid, self._data):
-            # A process id that something else has now would keep Postgres from starting.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
             return None
         socket_dir = lines[4] if len(lines) > 4 and lines[4] else str(self._socket_dir)
         return Postmaster(pid, socket_dir, None)
@@ -352,6 +370,10 @@ class EmbeddedPostgres:
                 await trio.sleep(LOOK_S)
             else:
                 return
+
+
+def _url(postmaster: Postmaster) -> str:
+    return f"postgresql://{USER}@/{DATABASE}?host={quote(postmaster.socket_dir, safe='')}&port={PORT}"
 
 
 def _may_hold_socket(directory: Path) -> bool:
