@@ -19,10 +19,12 @@ from catfish.rooms.ports import Mirrored
 
 log = logging.getLogger(__name__)
 
-GAP_PAUSE_S: Final = 1.0
+GAP_PAUSE_S: Final = 1.5
 """Between two comparisons of all rooms that are asked for."""
 SILENCE_S: Final = 5.0
 """Without any entry, not even a beat; then a publisher counts as dead."""
+STREAMS_MAX: Final = 1_024
+"""Of one deployment; what says that it has more is not believed."""
 
 
 class Delivery(NamedTuple):
@@ -79,7 +81,7 @@ class Incoming:
         except codec.CodecError as error:
             self._unreadable(error)
             return []
-        self.streams = max(self.streams, batch.streams)
+        self.streams = max(self.streams, min(batch.streams, STREAMS_MAX))
         if batch.instance == self._instance:
             self.lag_ms = max(0, now_ms - batch.sent_at)
             return []
@@ -143,4 +145,6 @@ class Incoming:
         self._lost = True
         self.unreadable += 1
         if self.unreadable == 1:
-            log.error("an entry of the mirror cannot be read; more of them are only counted", extra={"error": error})
+            log.error(
+                "an entry of the mirror cannot be read; more of them are only counted", extra={"error": str(error)}
+            )

@@ -69,6 +69,8 @@ class MirrorStatistics:
     """Of other instances."""
     stale: int
     """Entries that were here before, or came too late."""
+    unreadable: int
+    """Entries, or rooms in entries, that this version cannot read."""
     dropped_ephemeral: int
     """Events that did not cross and never will."""
     dropped_durable: int
@@ -131,6 +133,7 @@ class RedisMirror(Mirror):
             received=incoming.events,
             entries_received=incoming.entries,
             stale=incoming.stale,
+            unreadable=incoming.unreadable,
             dropped_ephemeral=outgoing.dropped_ephemeral,
             dropped_durable=outgoing.dropped_durable,
             waiting=outgoing.waiting_items,
@@ -163,9 +166,9 @@ class RedisMirror(Mirror):
             self._unconfirmed += [entry for batch in link.in_flight for entry in batch]
             if lasted_s >= STABLE_S:
                 failures = 0
-                if not isinstance(failure, RedisTimeoutError):
-                    log.info("the connection to Redis is made anew", extra={"error": failure})
-                    continue
+            if isinstance(failure, Reopen) or (lasted_s >= STABLE_S and not isinstance(failure, RedisTimeoutError)):
+                log.info("the connection to Redis is made anew", extra={"error": str(failure)})
+                continue
             self._away(failure)
             await trio.sleep(min(BACKOFF_S_MIN * 2**failures, BACKOFF_S_MAX) * random.uniform(0.5, 1.0))
             failures = min(failures + 1, 10)
@@ -205,7 +208,7 @@ class RedisMirror(Mirror):
         self._outgoing.give_up(self._unconfirmed)
         self._unconfirmed = []
         if self._connected is not False:
-            log.warning("Redis is away; what is stored crosses through the database", extra={"error": error})
+            log.warning("Redis is away; what is stored crosses through the database", extra={"error": str(error)})
             self._connected = False
             self._mirrored.mirror_state(False)
 
