@@ -6,6 +6,7 @@ what it needs when it runs, so that the small ones answer at once.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
