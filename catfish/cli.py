@@ -115,6 +115,7 @@ def settings_options(*names: str) -> Callable[[Function], Function]:
 
 
 _BIND_HELP = "HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N; may be given several times."
+_PID_HELP = "Process to measure, with its children; by default what listens on the port, on this machine."
 SERVER_OPTIONS = ("bind", "port", "state_dir", "workers", "migrate", "log_level", "log_format")
 
 
@@ -301,6 +302,55 @@ def native_url(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(binds[0].host, binds[0].host)
     scheme = "ws" if settings.tls_certificate is None else "wss"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{binds[0].port}/ws"
+
+
+@cli.command(
+    epilog="""
+\b
+Examples:
+  catfish load echo
+  catfish load fan --n 500 --seconds 4
+  catfish load echo --protocol socketio --url ws://127.0.0.1:8080
+  catfish load echo --protocol socketio-peer --url ws://127.0.0.1:9001     a Node server, for comparison
+  catfish load cross --url ws://127.0.0.1:8081 --url ws://127.0.0.1:8082 --rate 1000
+  taskset -c 1 catfish load pair --json                                    the client on a core of its own
+
+\b
+Scenarios:
+  echo    every connection keeps one acknowledged request in flight
+  fan     one room; one sender keeps four broadcasts in flight
+  pair    rooms of two; every message is answered by the partner
+  chat    rooms of ten; every connection keeps one stored message in flight
+  idle    connections that do nothing: memory of each
+  storm   connections opened and made ready as fast as possible
+  cross   rooms of ten, sender on the first --url, the others on the second
+
+It makes rooms, users and messages in the server's database, so do not point it at one that matters.
+"""
+)
+@click.argument("scenario")
+@click.option(
+    "--url", "urls", multiple=True, metavar="URL", help="ws://HOST:PORT[/PATH]; by default this machine, 8080."
+)
+@click.option("--n", type=int, metavar="N", help="Connections; each scenario has its own default.")
+@click.option("--seconds", type=float, default=4.0, metavar="S", help="Length of what is measured.  [4]")
+@click.option("--size", type=int, default=100, metavar="BYTES", help="Text in each message.  [100]")
+@click.option("--protocol", default="native", metavar="NAME", help="native, native-msgpack, socketio or socketio-peer.")
+@click.option("--pid", "pids", type=int, multiple=True, metavar="PID", help=_PID_HELP)
+@click.option("--rate", type=float, default=1000.0, metavar="R", help="Messages per second (cross).  [1000]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def load(scenario: str, as_json: bool, **options: Any) -> None:
+    """Keep a server busy and tell what that cost: rate, CPU per unit of work, memory per connection."""
+    from catfish.load.command import measure, tell
+    from catfish.load.errors import LoadError, PlanError
+    from catfish.load.plan import make_plan
+
+    try:
+        tell(measure(make_plan(scenario, **options)), json=as_json)
+    except PlanError as error:
+        raise click.UsageError(str(error)) from None
+    except LoadError as error:
+        raise Failure(str(error)) from None
 
 
 @cli.command()
