@@ -56,6 +56,18 @@ def keep(url: str) -> None:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS x")
 
 
+def test_a_running_one_is_found_without_being_locked_or_changed(state_dir: Path) -> None:
+    visitor = EmbeddedPostgres(state_dir)
+    assert (visitor.exists, visitor.find_url()) == (False, None)
+    with running(EmbeddedPostgres(state_dir)) as url:
+        assert (visitor.exists, visitor.find_url()) == (True, url)
+        assert ask(url, "SELECT 1") == 1
+    assert (visitor.exists, visitor.find_url()) == (True, None)
+    (state_dir / "postgres/data/postmaster.pid").write_text(f"{os.getpid()}\n/somewhere\n")
+    assert visitor.find_url() is None
+    assert (state_dir / "postgres/data/postmaster.pid").exists()
+
+
 def test_it_starts_keeps_data_and_stops(state_dir: Path) -> None:
     server = EmbeddedPostgres(state_dir / "deep" / "er")
     with running(server) as url:
