@@ -103,6 +103,10 @@ async def _serve(
     native = NativeEndpoint(instance)
     started_at = trio.current_time()
 
+    mirror = None
+    if settings.redis_url is not None:
+        mirror = instance.supervisor.mirror = RedisMirror(settings, instance.id, instance.supervisor)
+        instance.measure_lag_ms = partial(_measure_lag_ms, mirror)
     recovery = None
     if settings.recovery_s:
         recovery = SessionRecovery(instance, store.sessions, placement.vocabularies)
@@ -156,6 +160,10 @@ async def _serve(
                 await recovery.finish()
             draining.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
+
+
+def _measure_lag_ms(mirror: RedisMirror) -> int | None:
+    return mirror.statistics().lag_ms
 
 
 def socketio_engines(

@@ -49,8 +49,7 @@ class Figures(msgspec.Struct, kw_only=True, frozen=True):
     journal_waiting: int = 0
     mirror: MirrorState = "off"
     mirror_lag_ms: int | None = None
-    """How old the messages from other instances were at most when they were told there, since the renewal before; None:
-    there were none. It compares the clocks of two machines."""
+    """From the instance to itself through the mirror, when it was last measured; None: it was not."""
 
 
 class InstanceRecord(msgspec.Struct, kw_only=True):

@@ -27,7 +27,6 @@ import attrs
 import trio
 
 from catfish.config import Settings
-from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.commands import RoomRecord
 from catfish.rooms.events import (
@@ -36,13 +35,11 @@ from catfish.rooms.events import (
     MediaToggled,
     MemberJoined,
     MemberLeft,
-    MessageSent,
     RoomClosed,
 )
 from catfish.rooms.model import Member
 from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
 from catfish.rooms.room import Listener, LiveRoom
-from catfish.server.dependency import Dependency
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +68,6 @@ class RoomSupervisor:
         self.on_closed: Callable[[LiveRoom], None] = lambda live: None
         """Told of a closed room once its members were told; set by the one who keeps the members in the store."""
         self._connected = False
-        self._redis = Dependency("the mirror", "messages cross by the database and later, other events do not cross")
-        self._lag_ms: int | None = None
         self._store = store
         self._settings = settings
         self._rooms: dict[int, LiveRoom] = {}
@@ -98,11 +93,6 @@ class RoomSupervisor:
         if self.mirror is None:
             return "off"
         return "ok" if self._connected else "away"
-
-    def take_lag_ms(self) -> int | None:
-        """As `Figures.mirror_lag_ms`, since the last call."""
-        lag_ms, self._lag_ms = self._lag_ms, None
-        return lag_ms
 
     # Rooms in memory
 
@@ -233,8 +223,6 @@ class RoomSupervisor:
             return
         match event:
             case DurableEvent():
-                if isinstance(event, MessageSent):
-                    self._lag_ms = max(self._lag_ms or 0, now_ms() - event.message.created_at)
                 self._deliver_durable(number, event, EARLY_S)
             case MemberJoined():
                 if live.hear_joined(event.member, event.stamp):
@@ -257,10 +245,6 @@ class RoomSupervisor:
         self.compare_all()
 
     def mirror_state(self, connected: bool) -> None:
-        if connected:
-            self._redis.works("rooms")
-        else:
-            self._redis.failed("rooms")
         self._connected = connected
         self._work.set()
 
