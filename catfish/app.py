@@ -31,6 +31,7 @@ from catfish.http.api import build_api
 from catfish.http.app import Health
 from catfish.http.cors import Receive, Scope, Send
 from catfish.http.paths import Paths
+from catfish.mirror.redis_mirror import RedisMirror
 from catfish.net.connection import Endpoint
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener
@@ -138,6 +139,8 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         await nursery.start(instance.run)
+        if mirror is not None:
+            await nursery.start(mirror.run)
         if recovery is not None:
             await nursery.start(recovery.run)
         for engine in engines.values():
