@@ -61,7 +61,8 @@ CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGHUP: SERVICE_RESTART
 class Place(Neighbours, Protocol):
     """The place of this server among several that share their addresses and the sessions of their clients."""
 
-    index: int
+    def describe(self) -> dict[str, Any]:
+        """What `/health` says about it."""
 
     def draw_sid(self) -> str:
         """An id for an Engine.IO session, which says that it is ours."""
@@ -130,7 +131,7 @@ async def _serve(
             "rooms": instance.supervisor.statistics().rooms,
         }
         if place is not None:
-            details["worker"] = place.index
+            details |= place.describe()
         ready = not (instance.draining or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 

@@ -6,9 +6,10 @@ import logging
 import random
 import socket
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import attrs
 import msgspec
 import trio
 
@@ -32,6 +33,20 @@ SIGNS: Final = 4
 """Of life, within the time of silence after which a worker is killed."""
 
 
+@attrs.define
+class Handovers:
+    """Requests since the start of this worker."""
+
+    given: int = 0
+    """Descriptors that another worker took from here."""
+    relayed: int = 0
+    """Requests and connections whose bytes pass through here, to another worker."""
+    taken: int = 0
+    """What came from others, in either way."""
+    failed: int = 0
+    """What nobody took: of a process that is gone, mostly."""
+
+
 class Neighbours:
     """Implements `net.neighbours.Neighbours` and `app.Place`.
 
@@ -44,6 +59,7 @@ class Neighbours:
     def __init__(self, orders: Orders, board: Board, control: trio.abc.Stream) -> None:
         settings = orders.settings
         self.index = orders.index
+        self.handovers = Handovers()
         self.serving: tuple[str, ...] = ()
         """Processes that admit whatever comes."""
         self._tag = orders.tag
@@ -57,6 +73,10 @@ class Neighbours:
         self._accepts = True
         # What was read in front of a request, and what goes with it.
         self._bytes_max = 2 * settings.request_head_bytes_max + 4_096
+
+    def describe(self) -> dict[str, Any]:
+        """For `/health`."""
+        return {"worker": self.index, "handovers": attrs.asdict(self.handovers)}
 
     def draw_sid(self) -> str:
         """An id for a session of this process."""
@@ -132,7 +152,14 @@ class Neighbours:
 
     async def _offer(self, tag: str, handed: Handed, descriptor: int | None) -> socket.socket | None:
         timeout_s = self._settings.handover_timeout_s
-        return await offer(self._directory / tag, handed, descriptor, timeout_s=timeout_s)
+        connection = await offer(self._directory / tag, handed, descriptor, timeout_s=timeout_s)
+        if connection is None:
+            self.handovers.failed += 1
+        elif descriptor is None:
+            self.handovers.relayed += 1
+        else:
+            self.handovers.given += 1
+        return connection
 
     async def _hand_over(self, tag: str, stream: trio.abc.Stream, data: bytes, peer: str) -> bool:
         assert isinstance(stream, PlainStream)
@@ -172,6 +199,7 @@ class Neighbours:
                 handed, client = await take(connection, bytes_max=self._bytes_max)
                 if confirm(connection):
                     keeps = True
+                    self.handovers.taken += 1
                     listener.adopt(connection if client is None else client, handed.peer, handed.data)
         except (BadHandover, OSError) as error:
             log.debug("a worker gave up handing over a request", extra={"error": str(error)})
