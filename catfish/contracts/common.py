@@ -8,27 +8,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from catfish.contracts.interface import Reply
 from catfish.rooms.events import Event
 from catfish.rooms.policy import NAME_CHARS_MAX, bad_request
 
 PING: Final = "ping"
+"""An event of this name is answered with its first argument in every vocabulary, and chooses none: for people and load
+tools."""
 TEXT_KEYS: Final = ("content", "text", "body", "messageContent", "message")
 """Where the clients of the five vocabularies keep the text of a message."""
 CONVERSATION_KEYS: Final = ("room", "chatId", "conversationId")
 """A `send-message` that has one of these is PulseChat's; without them it is Catfish's."""
-
-
-def answer_ping(event: str, args: Sequence[Any], reply: Reply | None) -> bool:
-    """Answer a `ping` that wants an answer with its first argument, whatever vocabulary the socket speaks.
-
-    Returns:
-        False when it is something else. A ping does not choose a vocabulary.
-    """
-    if event != PING or reply is None:
-        return False
-    reply(*args[:1])
-    return True
 
 
 def first(args: Sequence[Any]) -> Any:

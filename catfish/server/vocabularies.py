@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from catfish.contracts import registry
+from catfish.contracts.common import PING
 from catfish.contracts.interface import Reply, Unknown, Vocabulary
 from catfish.errors import NORMAL, Close, Rejected
 from catfish.rooms.events import Event
@@ -25,9 +26,6 @@ from catfish.server.recovery import SessionRecovery, format_offset
 from catfish.server.socketio import Codec, ConnectRefused, Socket
 
 log = logging.getLogger(__name__)
-
-PROBE: Final = "ping"
-"""An event of this name is answered with its first argument, whatever the vocabulary; for people and load tools."""
 
 
 class Encoder:
@@ -263,7 +261,7 @@ class Speaker:
     # Events
 
     def _handle(self, event: str, args: list[Any], id: int | None) -> Work | None:
-        if event == PROBE and id is not None:
+        if event == PING and id is not None:
             self.acknowledge(id, args[:1])
             return None
         reply = None if id is None else SocketReply(self, id)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from catfish.contracts.common import answer_ping
+from catfish.contracts.common import PING
 from catfish.contracts.interface import Unknown, Vocabulary
 from catfish.contracts.registry import choose, load_vocabularies
 from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
@@ -143,7 +143,8 @@ class Socket:
 
     def _handle(self, request: Request) -> Work | None:
         event, args, reply = request
-        if answer_ping(event, args, reply):
+        if event == PING and reply is not None:
+            reply(*args[:1])
             return None
         if self.vocabulary is None:
             self.vocabulary = choose(self.sockets.vocabularies, event, args)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from catfish.contracts.catfish import Catfish
-from catfish.contracts.common import answer_ping
 from catfish.contracts.registry import BUILT_IN, GROUP, choose, load_vocabularies
 from catfish.contracts.yum import Yum
 from catfish.errors import StartError
@@ -100,16 +99,3 @@ def test_what_belongs_to_none_chooses_none() -> None:
     vocabularies = load_vocabularies(["all"], ())
     assert [choose(vocabularies, event, []) for event in ("ping", "hello", "chat:history", "")] == [None] * 4
     assert choose([Yum()], "send-message", [{"room": "x"}]) is None
-
-
-def test_a_ping_is_answered_with_its_first_argument() -> None:
-    answers: list[tuple[Any, ...]] = []
-
-    def reply(*values: Any) -> None:
-        answers.append(values)
-
-    assert answer_ping("ping", [{"a": b"1"}, 2], reply)
-    assert answer_ping("ping", [], reply)
-    assert answers == [({"a": b"1"},), ()]
-    assert not answer_ping("ping", [1], None)
-    assert not answer_ping("pong", [1], reply)
