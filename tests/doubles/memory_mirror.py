@@ -1,7 +1,8 @@
 """Mirrors in memory that keep the promises of `catfish.rooms.ports.Mirror`; the contract tests hold them to these.
 
 Several instances in one process share a `MemoryNetwork`. What they send passes through the real codec and the real
-bookkeeping; only Redis is left out. Faults come from one seeded generator, so a run can be repeated:
+bookkeeping; only Redis is left out. Faults are drawn from seeded generators, so that a run can be repeated, if the
+order in which Trio runs its tasks is repeated as well:
 
     network = MemoryNetwork(seed, Faults(drop=0.1, duplicate=0.1, reorder=0.1, delay_s=0.05))
     mirror = network.mirror(settings, "a", mirrored)
@@ -19,7 +20,7 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import attrs
@@ -64,7 +65,9 @@ class MemoryNetwork:
         self.faults = faults
         self.entries: deque[Entry] = deque(maxlen=1_000)
         """What was sent last, for tests that look into it."""
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._chances: dict[tuple[str, str], random.Random] = {}
+        """One generator for each way, so that what happens on one changes nothing on the others."""
         self._mirrors: dict[str, MemoryMirror] = {}
         self._away: set[str] = set()
         self._all_away = False
@@ -113,22 +116,28 @@ class MemoryNetwork:
         for entry in entries:
             for instance, mirror in self._mirrors.items():
                 if instance == sender or self._reaches(sender, instance):
-                    self._carry_to(mirror, entry)
+                    self._carry_to(mirror, sender, entry, self._chance(sender, instance))
 
     def _reaches(self, sender: str, instance: str) -> bool:
         if self.is_away(instance):
             return False
         return not any((sender in side) is not (instance in side) for side in self._sides)
 
-    def _carry_to(self, mirror: MemoryMirror, entry: Entry) -> None:
-        chance, faults = self._random.random, self.faults
+    def _chance(self, sender: str, instance: str) -> Callable[[], float]:
+        way = sender, instance
+        if way not in self._chances:
+            self._chances[way] = random.Random(f"{self._seed} {sender} {instance}")
+        return self._chances[way].random
+
+    def _carry_to(self, mirror: MemoryMirror, sender: str, entry: Entry, chance: Callable[[], float]) -> None:
+        faults = self.faults
         dropped, twice, late = chance() < faults.drop, chance() < faults.duplicate, chance() < faults.reorder
         delay_s = chance() * faults.delay_s
         if dropped:
             return
-        mirror.expect(entry, delay_s + (faults.delay_s or BEAT_S) * chance() if late else delay_s, in_order=not late)
+        mirror.expect(sender, entry, delay_s + (faults.delay_s or BEAT_S) * chance() * late, in_order=not late)
         if twice:
-            mirror.expect(entry, delay_s + chance() * (faults.delay_s or BEAT_S), in_order=False)
+            mirror.expect(sender, entry, delay_s + chance() * (faults.delay_s or BEAT_S), in_order=False)
 
 
 class MemoryMirror(Mirror):
@@ -142,9 +151,10 @@ class MemoryMirror(Mirror):
         self._mirrored = mirrored
         self._outgoing = Outgoing(settings, instance, epoch, self._now_ms, self._ring)
         self._incoming = Incoming(instance, mirrored)
-        self._expected: list[tuple[float, int, Entry]] = []
+        self._expected: list[tuple[float, str, int, Entry]] = []
+        """When which entry of whom comes; the number keeps the order of what comes at the same time."""
         self._order = itertools.count()
-        self._in_order_at = 0.0
+        self._in_order_at: dict[str, float] = {}
         self._connected: bool | None = None
         self._bell = trio.Event()
 
@@ -194,12 +204,12 @@ class MemoryMirror(Mirror):
     def look(self) -> None:
         self._bell.set()
 
-    def expect(self, entry: Entry, delay_s: float, *, in_order: bool) -> None:
-        """The entry arrives after that time."""
+    def expect(self, sender: str, entry: Entry, delay_s: float, *, in_order: bool) -> None:
+        """The entry arrives after that time, and not before those of its sender that are in order as well."""
         at = trio.current_time() + delay_s
         if in_order:
-            at = self._in_order_at = max(at, self._in_order_at)
-        heapq.heappush(self._expected, (at, next(self._order), entry))
+            at = self._in_order_at[sender] = max(at, self._in_order_at.get(sender, 0.0))
+        heapq.heappush(self._expected, (at, sender, next(self._order), entry))
         self._bell.set()
 
     def lose(self) -> None:
@@ -230,7 +240,7 @@ class MemoryMirror(Mirror):
 
     def _receive(self, now: float) -> None:
         while self._expected and self._expected[0][0] <= now:
-            _, _, entry = heapq.heappop(self._expected)
+            _, _, _, entry = heapq.heappop(self._expected)
             for number, event, to in self._incoming.receive(entry.stream, entry.data, now, self._now_ms()):
                 self._mirrored.mirrored(number, event, to)
 
