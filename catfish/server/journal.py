@@ -28,6 +28,12 @@ from catfish.rooms.ports import Store, StoreUnavailable
 from catfish.server.dependency import Dependency
 
 T = TypeVar("T")
+
+
+class Doubtful(Rejected):
+    """`unavailable`, and the command may have been committed all the same: its confirmation was lost."""
+
+
 log = logging.getLogger(__name__)
 
 COMMAND_BYTES = 256
@@ -119,9 +125,10 @@ class Journal:
         self._queue_bytes += size
         self._wakeup.set()
 
-    async def perform(self, command: Command, apply: Callable[[Any], T]) -> T:
+    async def perform(self, command: Command, apply: Callable[[Any], T], doubt: Callable[[], None] | None = None) -> T:
         """Queue a command and wait. `apply` gets the store's answer in its turn among the answers of the batch, also
-        when the caller was cancelled meanwhile; its result is returned.
+        when the caller was cancelled meanwhile; its result is returned. `doubt` is called in its place when the command
+        is refused although it may have been committed.
 
         Raises:
             Rejected: the command was refused, or `busy`, or `unavailable`.
@@ -134,6 +141,8 @@ class Journal:
             try:
                 if isinstance(answer, Rejected):
                     failures.append(answer)
+                    if isinstance(answer, Doubtful) and doubt is not None:
+                        doubt()
                 else:
                     results.append(apply(answer))
             except Exception as error:  # noqa: BLE001 - a fault of the one who waits, and raised there
@@ -158,6 +167,7 @@ class Journal:
                 await self._commit(batch)
             self._idle.set()
             while self._away and not self._queue:
+                self._wakeup = trio.Event()  # who rang it has been answered; rung still, it would never let us wait
                 await self._probe()
 
     async def flush(self) -> None:
@@ -216,14 +226,16 @@ class Journal:
             self._on_recovered()
 
     def _give_up_overdue(self, batch: list[_Entry]) -> list[_Entry]:
-        """Refuse what has waited too long, in the batch and behind it; what is left of the batch."""
+        """Refuse what has waited too long, in the batch (which was attempted) and behind it; what is left of it."""
         oldest = trio.current_time() - self._settings.journal_wait_s_max
-        overdue = [entry for entry in batch if entry.accepted_at <= oldest]
+        refusal = "unavailable", "the database does not answer", UNAVAILABLE_RETRY_MS
+        overdue = [(entry, Doubtful(*refusal)) for entry in batch if entry.accepted_at <= oldest]
+        behind: list[tuple[_Entry, Rejected]] = []
         while self._queue and self._queue[0].accepted_at <= oldest:
-            overdue.append(self._queue.popleft())
-        for entry in overdue:
+            behind.append((self._queue.popleft(), Rejected(*refusal)))
+        for entry, refused in [*overdue, *behind]:
             self._unavailable += 1
-            self._answer(entry, Rejected("unavailable", "the database does not answer", UNAVAILABLE_RETRY_MS))
+            self._answer(entry, refused)
         return [entry for entry in batch if entry.accepted_at > oldest]
 
     def _answer(self, entry: _Entry, answer: Answer | Rejected) -> None:
