@@ -37,6 +37,8 @@ class Entry(msgspec.Struct, kw_only=True):
     """`first`, and the user was in the room before and told to be gone while others stayed."""
     revision: int
     """The newest durable change that `room` shows."""
+    members: list[Member]
+    """Who was in the room at that moment; events of those who come and go from then on follow the answer."""
     live: LiveRoom
 
 

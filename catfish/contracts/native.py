@@ -252,8 +252,7 @@ async def room_join(who: Participant, request: JoinRoom, reply: Reply) -> None:
         more = (messages[-1].seq if messages else since) < newest
         if since and entry.revision != newest:
             changed = await who.changed_since(live.number, min(since, newest))
-    members = live.list_members(who.policy.settings.members_listed_max)
-    reply(JoinAnswer(room=entry.room, members=members, messages=messages, seq=newest, more=more, changed=changed))
+    reply(JoinAnswer(room=entry.room, members=entry.members, messages=messages, seq=newest, more=more, changed=changed))
 
 
 async def room_match(who: Participant, request: MatchRoom, reply: Reply) -> None:

@@ -185,10 +185,17 @@ class LiveRoom:
     def hear_left(self, user: str, stamp: int) -> bool:
         """Another instance says that a user is on no instance any more; whether that is news."""
         presence = self.members.get(user)
+        if self.is_contradicted(user, stamp):
+            return False
         if presence is None or stamp <= max(self.floor, presence.stamp):
             self.departed[user] = max(stamp, self.departed.get(user, 0))
             return False
         return self.exit(user, stamp)
+
+    def is_contradicted(self, user: str, stamp: int) -> bool:
+        """Whether a user who is said to have left is connected here, and did not come later than that."""
+        presence = self.members.get(user)
+        return presence is not None and bool(presence.listeners) and stamp > max(self.floor, presence.stamp)
 
     def list_members(self, limit: int) -> list[Member]:
         """Members in the order in which they entered."""

@@ -17,8 +17,8 @@ import trio
 from catfish.contracts.interface import Origin
 from catfish.errors import Rejected
 from catfish.net.timers import Timer, Timers
-from catfish.rooms.commands import Away, Join, Leave, Left
-from catfish.rooms.events import LeaveReason, MemberLeft
+from catfish.rooms.commands import Away, Join, Joined, Leave, Left, Match
+from catfish.rooms.events import LeaveReason, MemberJoined, MemberLeft
 from catfish.rooms.ports import Taken
 from catfish.rooms.room import Listener, LiveRoom
 from catfish.server.journal import Journal
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LEAVING_AT_ONCE = 100
 """Members of a closed room whose leaving waits for the journal; it has others to serve."""
+RETRIED = frozenset(("busy", "unavailable"))
+"""Refusals after which the same command may succeed."""
 
 Key = tuple[int, str]
 """A room's number and a user."""
@@ -36,9 +38,11 @@ Key = tuple[int, str]
 class _Absence:
     """A member of this instance without a connection."""
 
-    __slots__ = ("name", "origin", "room", "stored", "timer")
+    __slots__ = ("live", "name", "origin", "room", "stored", "timer")
 
-    def __init__(self, room: str, name: str, timer: Timer, origin: Origin | None) -> None:
+    def __init__(self, live: LiveRoom | None, room: str, name: str, timer: Timer, origin: Origin | None) -> None:
+        self.live = live
+        """Kept in memory meanwhile, if it was there when the absence began."""
         self.room = room
         self.name = name
         self.timer = timer
@@ -54,6 +58,7 @@ class Departures:
         self._supervisor = supervisor
         self._journal = journal
         self._timers = timers
+        supervisor.restore = self.restore
         self._absent: dict[Key, _Absence] = {}
         supervisor.on_closed = self._room_closed
 
@@ -99,7 +104,8 @@ class Departures:
         number, user = taken.record.number, taken.member.user
         live = self._supervisor.get(number)
         if live is not None and user in live.members and live.members[user].listeners:
-            return  # it came back here before its former instance was given up
+            self.restore(live, user)  # its row says that it is away
+            return
         if live is not None:
             live.enter(taken.member).member.away = True
         left_s = max(grace_s - taken.away_ms / 1000, 0.0)
@@ -143,15 +149,62 @@ class Departures:
             with_members=False,
         )
 
+        def again() -> None:
+            known = live.members.get(user)
+            if known is not None and known.listeners and self._supervisor.get(live.number) is live:
+                self.restore(live, user)
+
         def done(answer: Any) -> None:
-            if isinstance(answer, Rejected):
+            if isinstance(answer, Joined):
+                self._restored(live, answer)
+            elif answer.code in RETRIED:
+                self._timers.call_later(RETRY_S, again)
+            elif answer.code == "room_closed":
+                self._supervisor.hear_closed(live.number)
+            else:
+                # The room admits it no more: its clients hear so when they come back.
                 extra = {"user": user, "room": live.id, "code": answer.code}
                 log.warning("a member could not be entered again", extra=extra)
+                known = live.members.get(user)
+                for listener in list(known.listeners) if known is not None else ():
+                    listener.fail()
 
         try:
             self._journal.submit(command, done)
         except Rejected:
-            self._timers.call_later(RETRY_S, lambda: self.restore(live, user) if user in live.members else None)
+            self._timers.call_later(RETRY_S, again)
+
+    def disown(self, command: Join | Match) -> None:
+        """The command was refused, and may have been committed all the same: then its user is in a room, and no session
+        knows of it. Repeat it to learn which room that is, and let the user leave unless a session came meanwhile."""
+
+        def again() -> None:
+            self._timers.call_later(RETRY_S, lambda: self.disown(command))
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, Rejected):
+                if answer.code in RETRIED:
+                    again()
+                return
+            number, user = answer.record.number, command.user
+            live = self._supervisor.get(number)
+            here = live is not None and user in live.members and live.members[user].listeners
+            if not here and (number, user) not in self._absent:
+                self._start((number, user), answer.record.room.id, answer.member.name, 0.0, None)
+
+        try:
+            self._journal.submit(command, done)
+        except Rejected:
+            again()
+
+    def _restored(self, live: LiveRoom, answer: Joined) -> None:
+        """The member has its row again; others may have been told that it was gone."""
+        user = answer.member.user
+        here = user not in live.members
+        live.enter(answer.member, answer.stamp)
+        if answer.first:
+            event = MemberJoined(room=live.id, member=answer.member, stamp=answer.stamp, returning=answer.returning)
+            self._supervisor.tell_joined(live, event, here=here)
 
     def _leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None) -> None:
         """Without a grace period there is nothing to be marked as away first."""
@@ -183,8 +236,8 @@ class Departures:
         """Start the grace period of a member that has no connection here."""
         self._forget(key)
         timer = self._timers.call_later(grace_s, lambda: self._grace_ended(key))
-        absence = self._absent[key] = _Absence(room, name, timer, origin)
         live = self._supervisor.get(key[0])
+        absence = self._absent[key] = _Absence(live, room, name, timer, origin)
         if live is not None:
             live.pins += 1
         self._store_away(key, absence)
@@ -193,9 +246,8 @@ class Departures:
         absence = self._absent.pop(key, None)
         if absence is not None:
             absence.timer.cancel()
-            live = self._supervisor.get(key[0])
-            if live is not None:
-                live.pins = max(live.pins - 1, 0)
+            if absence.live is not None:
+                absence.live.pins -= 1
 
     def _store_away(self, key: Key, absence: _Absence) -> None:
         if self._absent.get(key) is not absence:
@@ -206,10 +258,13 @@ class Departures:
             self._timers.call_later(RETRY_S, lambda: self._store_away(key, absence))
 
         def done(answer: Any) -> None:
+            live = self._supervisor.get(key[0])
             if isinstance(answer, Rejected):
                 again(answer)
-            else:
+            elif self._absent.get(key) is absence:
                 absence.stored = True
+            elif live is not None and key[1] in live.members and live.members[key[1]].listeners:
+                self.restore(live, key[1])  # it came back while this was on its way, and was stored as away after that
 
         try:
             self._journal.submit(Away(number=key[0], user=key[1], instance=self._instance), done)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from catfish.config import Settings
-from catfish.rooms.ports import Figures, Store, StoreUnavailable
+from catfish.rooms.ports import Figures, Store, StoreUnavailable, Taken
 from catfish.server.departures import Departures
 from catfish.server.dependency import Dependency
 from catfish.server.supervisor import RETRY_S, RoomSupervisor
@@ -44,12 +44,20 @@ class Lease:
         """Renew it, for ever. Returns from `start` once the lease is in the store. Raises: StoreUnavailable."""
         await self._renew()
         task_status.started()
+        settings, take_over_from = self._settings, 0.0
         while True:
+            asked_at = trio.current_time()
             try:
                 held = await self._renew()
+                # While the store was away nobody could renew a lease: give those who are alive the time to do so.
+                if not held or trio.current_time() - asked_at > settings.lease_s / 3:
+                    take_over_from = trio.current_time() + settings.lease_s
                 await self._supervisor.find_closed()
-                taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)
+                taken: list[Taken] = []
+                if trio.current_time() >= take_over_from:
+                    taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)
             except StoreUnavailable as error:
+                take_over_from = trio.current_time() + settings.lease_s
                 self._database.failed("lease", error)
                 await trio.sleep(RETRY_S)
                 continue

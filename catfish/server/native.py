@@ -199,6 +199,7 @@ class NativeSession:
         try:
             await work.coroutine
         except Rejected as refusal:
+            self.participant.withdraw()
             work.context(refusal)
         self.participant.settle()
 

@@ -25,7 +25,7 @@ from catfish.rooms.commands import (
     RoomRecord,
     SendMessage,
 )
-from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomReady
+from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined
 from catfish.rooms.model import Message, Room, RoomKind
 from catfish.rooms.policy import Policy, bad_request
 from catfish.rooms.ports import Page
@@ -41,12 +41,14 @@ CODE_TRIES = 8
 class Attendance:
     """A room that the session is in."""
 
-    __slots__ = ("entered_at", "grace_s", "live", "origin")
+    __slots__ = ("entered_at", "fresh", "grace_s", "live", "origin")
 
     def __init__(self, live: LiveRoom, revision: int, grace_s: float, origin: Origin | None) -> None:
         self.live = live
         self.entered_at = revision
         """The newest durable change when the room was entered."""
+        self.fresh = True
+        """Entered by the request that is being answered."""
         self.grace_s = grace_s
         self.origin = origin
 
@@ -230,6 +232,8 @@ class Participant:
             live = supervisor.host(answer.record, answer.members, answer.stamp)
             # A join that was committed without our hearing of it is no first one when it is repeated.
             first = answer.first or (known is not None and self.user not in live.members)
+            # Who compared the room with the store meanwhile has told of it already.
+            here = known is None or self.user not in known.members
             live.enter(answer.member, answer.stamp)
             if first:
                 event = MemberJoined(
@@ -239,21 +243,21 @@ class Participant:
                     returning=answer.returning,
                     origin=origin,
                 )
-                supervisor.tell(live, event)
-            self._attend(live, answer.record.revision, grace_s, origin)
-            view = answer.record.room
-            view.members_count = len(live.members)
+                supervisor.tell_joined(live, event, here=here)
+            revision = self._attend(live, answer.record.revision, grace_s, origin)
             return Entry(
-                room=view,
+                room=self._view(live, answer.record),
                 member=answer.member,
                 first=first,
                 returning=answer.returning,
-                revision=answer.record.revision,
+                revision=revision,
+                members=live.list_members(self.policy.settings.members_listed_max),
                 live=live,
             )
 
         with supervisor.pinned(hosted):
-            entry = await self._instance.journal.perform(command, joined)
+            disown = self._instance.departures.disown
+            entry = await self._instance.journal.perform(command, joined, lambda: disown(command))
         if entry.live.revision < entry.revision:
             await available(supervisor.fill(entry.live))
         return entry
@@ -274,25 +278,29 @@ class Participant:
             new_room=draw_id("m"),
         )
 
-        def matched(answer: Matched) -> Pairing:
+        def matched(answer: Matched) -> tuple[Pairing, LiveRoom, int]:
             peer, member = answer.peer, answer.member
             known = supervisor.get(answer.record.number)
             met = peer is not None and (known is None or member.user not in known.members)
             members = [member] if peer is None else [peer, member]
             live = supervisor.host(answer.record, members, answer.stamp)
+            supervisor.keep_only(live, {each.user for each in members}, answer.stamp)
             for each in members:
                 live.enter(each, answer.stamp if each is member else 0)
             if met:
                 joined = MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin)
                 supervisor.tell(live, joined)
-            self._attend(live, answer.record.revision, grace_s, origin)
+            revision = self._attend(live, answer.record.revision, grace_s, origin)
             if met:
-                supervisor.tell(live, RoomReady(room=live.id))
-            view = answer.record.room
-            view.members_count = len(live.members)
-            return Pairing(room=view, peer=peer)
+                supervisor.tell_ready(live)
+            return Pairing(room=self._view(live, answer.record), peer=peer), live, revision
 
-        return await self._instance.journal.perform(command, matched)
+        disown = self._instance.departures.disown
+        performing = self._instance.journal.perform(command, matched, lambda: disown(command))
+        pairing, live, revision = await performing
+        if live.revision < revision:
+            await available(supervisor.fill(live))
+        return pairing
 
     async def leave(self, room: str) -> None:
         attendance = self._rooms.pop(room, None)
@@ -309,7 +317,18 @@ class Participant:
         if len(self._rooms) >= rooms_max:
             raise Rejected("too_many_rooms", f"a session may be in {rooms_max} rooms")
 
-    def _attend(self, live: LiveRoom, revision: int, grace_s: float | None, origin: Origin | None) -> None:
+    @staticmethod
+    def _view(live: LiveRoom, record: RoomRecord) -> Room:
+        """The room for the answer: as it was committed, or as it is here, which may be newer."""
+        view = record.room
+        view.seq = max(view.seq, live.seq)
+        view.members_count = len(live.members)
+        return view
+
+    def _attend(self, live: LiveRoom, revision: int, grace_s: float | None, origin: Origin | None) -> int:
+        """Listen from now on. Returns the newest change that the answer has to show: others of this instance may have
+        been told what was committed after the join, before the answer to the join was here."""
+        revision = max(revision, live.revision)
         departures = self._instance.departures
         grace_s = self.policy.settings.grace_s if grace_s is None else grace_s
         departures.returned(live, self.user)
@@ -318,13 +337,30 @@ class Participant:
             # The connection went away while the store was at it.
             departures.lose(live, self, grace_s, origin)
         else:
-            self._rooms[live.id] = Attendance(live, revision, grace_s, origin)
+            before = self._rooms.get(live.id)
+            self._rooms[live.id] = attendance = Attendance(live, revision, grace_s, origin)
+            attendance.fresh = before is None or before.fresh
+        return revision
 
     def settle(self) -> None:
         """A request is answered: what happened in rooms that it entered follows now."""
         for attendance in self._rooms.values():
             if attendance.live.arriving:
                 attendance.live.settle(self)
+                attendance.fresh = False
+
+    def withdraw(self) -> None:
+        """A request is refused, although it may have entered a room (what was to be in the answer could not be read):
+        the client does not know that it is there, so it is not. Before `settle`."""
+        for id, attendance in list(self._rooms.items()):
+            if self not in attendance.live.arriving:
+                continue
+            if attendance.fresh:
+                del self._rooms[id]
+                self._instance.departures.lose(attendance.live, self, attendance.grace_s, attendance.origin)
+            else:
+                # It was there before, and knows no longer how far it has been told.
+                self.fail()
 
     def move(self, audience: Audience, push: Callable[[Any], None]) -> None:
         """The session gets events in another form from now on."""

@@ -7,6 +7,7 @@ mirror may lose, repeat or reorder; so durable events go by their revision and c
 * an event that comes early waits; when what is before it has not come within `EARLY_S`, it is read from the store;
 * when the mirror says that something may be lost, or the database was away, every hosted room is compared with the
   store: its revision, and its members;
+* what was told while a room came into memory here was not heard, so each is compared once when it is there;
 * while the mirror is away, that comparison is repeated every `poll_s`. So durable events still cross, and later.
 
 Rooms are closed in the store, also by those who are no instance (an operator's command), so the instances look for
@@ -36,6 +37,7 @@ from catfish.rooms.events import (
     MemberJoined,
     MemberLeft,
     RoomClosed,
+    RoomReady,
 )
 from catfish.rooms.model import Member
 from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
@@ -76,6 +78,10 @@ class RoomSupervisor:
         self._to_fill: dict[int, LiveRoom] = {}
         self._closed: set[int] = set()
         self._compare = False
+        self._unsure: dict[int, LiveRoom] = {}
+        """Rooms that came into memory just now."""
+        self.restore: Callable[[LiveRoom, str], None] = _no_restoring
+        """Called when the others take a member for gone who is connected here."""
         self._work = trio.Event()
         self._gaps_filled = 0
         self._rooms_failed = 0
@@ -121,6 +127,9 @@ class RoomSupervisor:
             self._by_id[live.id] = live
             if live.code is not None:
                 self._by_code[live.code] = live
+            if self.mirror is not None:
+                self._unsure[live.number] = live
+                self._work.set()
         return live
 
     @contextmanager
@@ -163,6 +172,18 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(live.number, event, user)
 
+    def tell_joined(self, live: LiveRoom, event: MemberJoined, *, here: bool) -> None:
+        """A user is in the room; `here`: the members on this instance do not know that yet."""
+        if here:
+            self._deliver_joined(live, event)
+        if self.mirror is not None:
+            self.mirror.publish(live.number, event)
+
+    def tell_ready(self, live: LiveRoom) -> None:
+        """Both strangers are there. Every instance says so to its own when it hears of the second one: told by itself,
+        it might arrive without that one, or before."""
+        self._deliver(live, RoomReady(room=live.id))
+
     def tell_durable(self, number: int, event: DurableEvent) -> None:
         """A durable event that was committed just now, in its turn."""
         self._deliver_durable(number, event, 0.0)
@@ -183,6 +204,11 @@ class RoomSupervisor:
         except Exception:  # the crash boundary between rooms
             log.exception("room failed; its members here are disconnected and resume", extra={"room": live.id})
             self._fail(live)
+
+    def _deliver_joined(self, live: LiveRoom, event: MemberJoined) -> None:
+        self._deliver(live, event)
+        if live.is_full_pair:
+            self.tell_ready(live)
 
     def _deliver_to(self, live: LiveRoom, user: str, event: Event) -> None:
         try:
@@ -226,10 +252,14 @@ class RoomSupervisor:
                 self._deliver_durable(number, event, EARLY_S)
             case MemberJoined():
                 if live.hear_joined(event.member, event.stamp):
-                    self._deliver(live, event)
+                    self._deliver_joined(live, event)
             case MemberLeft():
                 if live.hear_left(event.user, event.stamp):
                     self._deliver(live, event)
+                elif live.is_contradicted(event.user, event.stamp):
+                    self.restore(live, event.user)
+            case RoomReady():
+                pass  # see `tell_ready`; instances of an earlier version say it
             case MediaToggled():
                 if event.user in live.members:
                     live.toggle(event.user, event.device, event.on)
@@ -312,7 +342,9 @@ class RoomSupervisor:
             try:
                 if self._compare or (self.mirror is not None and not self._connected):
                     self._compare = False
-                    await self._compare_rooms()
+                    await self._compare_rooms(list(self._rooms))
+                elif self._unsure:
+                    await self._compare_rooms(list(self._unsure))
                 await self._fill_gaps()
                 await self._end_closed()
             except StoreUnavailable as error:
@@ -337,36 +369,60 @@ class RoomSupervisor:
                 await self.fill(live)
                 self._to_fill.pop(number, None)
 
-    async def _compare_rooms(self) -> None:
-        numbers = list(self._rooms)
+    async def _compare_rooms(self, numbers: list[int]) -> None:
         for start in range(0, len(numbers), ROOMS_PER_COMPARISON):
             some = numbers[start : start + ROOMS_PER_COMPARISON]
             revisions = await self._store.revisions(some)
             for number in some:
                 live = self._rooms.get(number)
+                unsure = self._unsure.pop(number, None)
                 if live is None:
                     continue
                 if number not in revisions:
                     self.hear_closed(number)
                     continue
+                if unsure is not None and unsure is not live:
+                    self._unsure[number] = live
+                if not live.listeners_count and not live.pins:
+                    self._drop(live)  # whoever comes next brings it from the store
+                    continue
                 if live.revision < revisions.get(number, 0):
                     await self.fill(live)
-                if self.mirror is not None and live.listeners_count:
+                if self.mirror is not None:
                     await self._compare_members(live)
+
+    def keep_only(self, live: LiveRoom, users: set[str], stamp: int) -> None:
+        """As of `stamp` these are all the members: whoever else is thought to be one has left, unheard of here."""
+        for user, presence in list(live.members.items()):
+            if user not in users and presence.stamp < stamp:
+                self._make_up_for_leaving(live, user)
+
+    def _make_up_for_leaving(self, live: LiveRoom, user: str) -> None:
+        presence = live.members[user]
+        if presence.listeners:
+            self.restore(live, user)
+        else:
+            live.exit(user)
+            name = presence.member.name
+            self._deliver(live, MemberLeft(room=live.id, user=user, user_name=name, reason="gone"))
 
     async def _compare_members(self, live: LiveRoom) -> None:
         """Make up for comings and goings that nobody here has heard of."""
         before = {user: presence.stamp for user, presence in live.members.items()}
+        departed = dict(live.departed)
         stored = await self._store.members(live.number, self._settings.room_capacity_max)
         there = {member.user for member in stored}
         for member in stored:
-            if member.user not in live.members and member.user not in before:
+            user = member.user
+            # Who left meanwhile is not to be judged by what was read before that; nor is, below, who came.
+            if user not in live.members and user not in before and live.departed.get(user) == departed.get(user):
                 live.enter(member)
-                self._deliver(live, MemberJoined(room=live.id, member=member))
+                self._deliver_joined(live, MemberJoined(room=live.id, member=member))
         for user, stamp in before.items():
             presence = live.members.get(user)
-            # Who came meanwhile, or is connected here, is not to be judged by what was read before that.
-            if user not in there and presence is not None and presence.stamp == stamp and not presence.listeners:
-                name = presence.member.name
-                live.exit(user)
-                self._deliver(live, MemberLeft(room=live.id, user=user, user_name=name, reason="gone"))
+            if user not in there and presence is not None and presence.stamp == stamp:
+                self._make_up_for_leaving(live, user)
+
+
+def _no_restoring(live: LiveRoom, user: str) -> None:
+    """Until somebody knows how."""

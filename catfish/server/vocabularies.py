@@ -290,6 +290,7 @@ class Speaker:
             try:
                 await coroutine
             except Rejected as refusal:
+                self.who.withdraw()
                 self._refuse(vocabulary, event, args, refusal, reply)
             if recovery is not None:
                 await recovery.save(self)

@@ -1,7 +1,7 @@
 """Run many seeds, or one again:
 
-    python -m tests.simulation --seeds 5000 [--first N] [--jobs N]
-    python -m tests.simulation --seed 123          tells everything that happened
+python -m tests.simulation --seeds 5000 [--first N] [--jobs N]
+python -m tests.simulation --seed 123          tells everything that happened
 """
 
 from __future__ import annotations

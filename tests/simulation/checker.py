@@ -83,13 +83,18 @@ def check_members(world: World) -> None:
         there = truth.get(room.id, set())
         if room.users() != there and not room.closed:
             world.fail(f"in the store {sorted(room.users())} are in {room.id}; in truth {sorted(there)} are")
-        away = [user for user in room.users() if world.store._rooms._member(room, user).away]
+        alive = {node.instance.id: node.name for node in world.nodes if node is not None}
+        away = [
+            (user, [(alive.get(each.instance), each.away_since) for each in room.of_user(user)])
+            for user in room.users()
+            if world.store._rooms._member(room, user).away
+        ]
         if away:
             world.fail(f"in the store {away} are away from {room.id}")
         for device in world.devices:
-            view = device.views.get(room.id)
-            if view is not None and view.inside and device.staying and view.members != there:
-                device.fail(f"sees {sorted(view.members)} in {room.id}, where {sorted(there)} are")
+            seen = device.views.get(room.id)
+            if seen is not None and seen.inside and device.staying and seen.members != there:
+                device.fail(f"sees {sorted(seen.members)} in {room.id}, where {sorted(there)} are")
     for node in world.nodes:
         if node is not None and node.instance.departures.absent_count:
             world.fail(f"{node.name} still has {node.instance.departures.absent_count} grace periods")

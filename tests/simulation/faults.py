@@ -1,4 +1,4 @@
-"""What stands between the instances and the outside: a mirror and a path to the store that fail as they are told to.
+"""What stands between the instances and their store: a path that fails as it is told to.
 
 Every chance is drawn from the one generator of the run, so a seed always gives the same faults.
 """
@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 import trio
 
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
-from catfish.rooms.events import DurableEvent, Event
+from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
-from catfish.rooms.ports import Mirror, Mirrored, Page, Store, StoreUnavailable, Taken
+from catfish.rooms.ports import Figures, Page, Store, StoreUnavailable, Taken
 from tests.doubles.memory_store import MemoryStore
 
 T = TypeVar("T")
-Later = Callable[[float, Callable[[], None]], None]
-"""Does something after so many seconds."""
 
 
 class StorePath(Store):
@@ -85,93 +82,11 @@ class StorePath(Store):
     async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
         return await self._call(lambda: self._store.revisions(numbers))
 
-    async def renew_lease(self, instance: str, lease_s: float) -> bool:
-        return await self._call(lambda: self._store.renew_lease(instance, lease_s))
+    async def renew_lease(self, instance: str, lease_s: float, figures: Figures | None = None) -> bool:
+        return await self._call(lambda: self._store.renew_lease(instance, lease_s, figures))
 
     async def end_lease(self, instance: str) -> None:
         await self._call(lambda: self._store.end_lease(instance))
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
         return await self._call(lambda: self._store.take_over(instance, limit))
-
-
-class MirrorNet:
-    """All instances' mirrors: who publishes reaches the others, late, twice, out of order, or not at all."""
-
-    def __init__(self, rng: Random, later: Later) -> None:
-        self.rng = rng
-        self.later = later
-        self.ports: list[MirrorPort] = []
-        self.dropping = 0.0
-        self.repeating = 0.0
-        self.slow_s = 0.01
-        """Most seconds that an event is under way; each takes its own time, so they overtake each other."""
-
-    def attach(self, mirrored: Mirrored) -> MirrorPort:
-        port = MirrorPort(self, mirrored)
-        self.ports.append(port)
-        mirrored.mirror_state(True)
-        return port
-
-    def carry(self, sender: MirrorPort, number: int, event: Event, to: str | None) -> None:
-        encoded = msgspec.msgpack.encode(event)
-        for port in self.ports:
-            if port is not sender:
-                for _ in range(2 if self.rng.random() < self.repeating else 1):
-                    port.expect(number, type(event), encoded, to)
-
-
-class MirrorPort(Mirror):
-    """One instance's mirror."""
-
-    def __init__(self, net: MirrorNet, mirrored: Mirrored) -> None:
-        self._net = net
-        self._mirrored = mirrored
-        self.apart = False
-        self.closed = False
-
-    def publish(self, number: int, event: Event, to: str | None = None) -> None:
-        if not (self.apart or self.closed):
-            self._net.carry(self, number, event, to)
-
-    def expect(self, number: int, kind: type[Event], encoded: bytes, to: str | None) -> None:
-        """An event is on its way here."""
-        net = self._net
-        if net.rng.random() < net.dropping:
-            net.later(net.rng.uniform(0, 2), self.gap)
-            return
-
-        def arrive() -> None:
-            if self.closed:
-                return
-            if self.apart:
-                return  # `join_again` tells of the gap
-            event: Any = msgspec.msgpack.decode(encoded, type=kind)
-            if self._mirrored.hosts(number):
-                self._mirrored.mirrored(number, event, to)
-
-        net.later(net.rng.uniform(0, net.slow_s), arrive)
-
-    def gap(self) -> None:
-        if not self.closed:
-            self._mirrored.mirror_gap()
-
-    def part(self) -> None:
-        """The instance is cut off from the others."""
-        self.apart = True
-        self._mirrored.mirror_state(False)
-
-    def join_again(self) -> None:
-        """It is connected again: everyone has missed something."""
-        self.apart = False
-        if not self.closed:
-            self._mirrored.mirror_state(True)
-        for port in self._net.ports:
-            port.gap()
-
-    def close(self) -> None:
-        """The instance has died; what it published last may not have arrived anywhere."""
-        self.closed = True
-        self._net.ports.remove(self)
-        for port in self._net.ports:
-            self._net.later(self._net.rng.uniform(0, 1), port.gap)

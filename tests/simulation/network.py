@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -32,13 +33,13 @@ class Node:
         self.path = StorePath(world.store, world.rng)
         self.timers = Timers()
         self.instance = Instance(settings, self.path, self.timers)
-        self.port = world.mirrors.attach(self.instance.supervisor)
-        self.instance.supervisor.mirror = self.port
+        supervisor = self.instance.supervisor
+        self.mirror = world.network.mirror(settings, self.instance.id, supervisor)
+        supervisor.mirror = self.mirror
         self.endpoint = NativeEndpoint(self.instance)
         self.links: dict[Link, None] = {}
         self.accepting = False
         self.alive = True
-        self.ended = trio.Event()
         self.nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -46,14 +47,14 @@ class Node:
         try:
             async with trio.open_nursery() as self.nursery:
                 await self.nursery.start(self.timers.run)
+                await self.nursery.start(self.mirror.run)
                 await self.nursery.start(self._serve)
                 self.accepting = True
                 self.world.say(f"{self.name} serves as {self.instance.id}")
-                await self.ended.wait()
-                self.nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
         finally:
             self.alive = self.accepting = False
-            self.port.close()
+            self.world.network.back(self.instance.id)
             for link in list(self.links):
                 link.break_off()
 
@@ -72,11 +73,12 @@ class Node:
         """As `kill -9` does: nothing is said to anybody."""
         self.world.say(f"{self.name} is killed")
         self.alive = self.accepting = False
-        self.port.publish = _nothing  # type: ignore[method-assign]
+        self.world.network.away(self.instance.id)
+        self.mirror._settle_state()  # what waits in it is lost
         self.path.cut = True
         for link in list(self.links):
             link.break_off()
-        self.ended.set()
+        self.nursery.cancel_scope.cancel()
 
     async def drain(self) -> None:
         """As SIGTERM does; see `catfish.app.drain`."""
@@ -90,7 +92,7 @@ class Node:
             await trio.sleep(0.5)
             await self.instance.finish()
         self.world.say(f"{self.name} has drained")
-        self.ended.set()
+        self.nursery.cancel_scope.cancel()
 
 
 class Link:
@@ -104,7 +106,9 @@ class Link:
         self._node = node
         self._receive = receive
         self._lost = lost
-        self._latency_s = self._world.rng.choice((0.0, 0.01, 0.3))
+        # A generator of its own: the server goes through sets of sessions, in an order that no seed decides.
+        self._rng = Random(self._world.rng.random())
+        self._latency_s = self._rng.choice((0.0, 0.01, 0.3))
         self._broken = False
         """For the client: nothing arrives and nothing is sent any more."""
         self._closed = False
@@ -129,7 +133,7 @@ class Link:
     def ask(self, event: str, data: Any, id: int) -> None:
         """Send a request."""
         message = MSGPACK.encode_request(event, data, id)
-        self._up_at = max(self._up_at, trio.current_time() + self._world.rng.uniform(0, self._latency_s))
+        self._up_at = max(self._up_at, trio.current_time() + self._rng.uniform(0, self._latency_s))
         self._world.at(self._up_at, lambda: self._deliver_up(message))
 
     def cut(self, unnoticed_s: float) -> None:
@@ -153,7 +157,7 @@ class Link:
     def send(self, frame: bytes) -> None:
         if self._closed or self._broken:
             return
-        self._down_at = max(self._down_at, trio.current_time() + self._world.rng.uniform(0, self._latency_s))
+        self._down_at = max(self._down_at, trio.current_time() + self._rng.uniform(0, self._latency_s))
         self._world.at(self._down_at, lambda: self._deliver_down(frame))
 
     def close(self, close: Close) -> None:
@@ -174,7 +178,7 @@ class Link:
     def break_off(self) -> None:
         """The server is gone."""
         self._closed = True
-        self._world.later(self._world.rng.uniform(0, 1), self._lose)
+        self._world.later(self._rng.uniform(0, 1), self._lose)
 
     def _lose(self) -> None:
         if not self._broken:
@@ -187,7 +191,3 @@ class Link:
         self._closed = True
         self.session.closed(close)
         self._world.later(5.0, self._scope.cancel)
-
-
-def _nothing(*_: object) -> None:
-    """What a dead instance publishes."""

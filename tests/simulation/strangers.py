@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from catfish.wire.native import Refusal
 from tests.simulation.device import Device, Lost, View
 
@@ -14,11 +16,16 @@ ENDED = frozenset(("forbidden", "room_closed", "no_such_room"))
 """What is answered when the room of a stranger is there no more."""
 
 
+PATIENCE_S = 10.0
+"""After which one who waits looks again: somebody may have come, and waits as well, while this one was away."""
+
+
 class Stranger(Device):
     def __init__(self, world: World, user: str) -> None:
         super().__init__(world, user, user, [])
         self.alone = False
         """Somebody was there, or would have come, and is not there: time to look for another one."""
+        self.waits_since: float | None = None
 
     async def come_back(self) -> None:
         await super().come_back()
@@ -26,6 +33,8 @@ class Stranger(Device):
             await self._look("room:match")
 
     async def act(self) -> None:
+        if self.waits_since is not None and trio.current_time() - self.waits_since > PATIENCE_S:
+            self.alone = True
         if self.alone:
             await self._pause(self.rng.choice((0.0, 0.1, 2.0)))
             if self.alone:
@@ -42,6 +51,8 @@ class Stranger(Device):
         await self._look("room:next")
 
     async def _look(self, event: str) -> None:
+        for room in self.wanted:
+            self.world.leaves(self, room)
         self.settled = False
         answer = await self.ask(event, {})
         if isinstance(answer, Refusal):
@@ -72,22 +83,36 @@ class Stranger(Device):
         view = self.views[room] = self.views.get(room) or View(room)
         if view.seq is None:
             view.seq = data["room"]["seq"]
-        elif view.seq != data["room"]["seq"]:
+        else:
             view.seq = data["room"]["seq"]  # came in again without asking for what it missed
+            view.messages.clear()
         view.inside = True
         view.pending.clear()
         view.members = {self.user} | ({peer["user"]} if peer is not None else set())
         self.wanted = [room]
         self.alone = False
+        self.waits_since = trio.current_time() if peer is None else None
         self.say(f"is in {room} with {peer and peer['user']}")
         if data["matched"] != (peer is not None) or (peer is not None and peer["user"] == self.user):
             self.fail(f"a pairing that is none: {data}")
         self.world.entered(self, room)
 
+    def send_refused(self, view: View, client_id: str, refusal: Refusal) -> None:
+        """It looks for another room already; or both were taken for gone, with an instance that could not be reached,
+        and the room is closed."""
+        view.pending.pop(client_id, None)
+        if refusal.code not in ("room_closed", "not_in_room"):
+            super().send_refused(view, client_id, refusal)
+
     def _hear(self, name: str, data: Any) -> None:
+        if name == "room:closed" and data["room"] in self.views:
+            self.views[data["room"]].pending.clear()
+            self.alone = True
+            return
         super()._hear(name, data)
         if name == "room:joined":
             self.alone = False
+            self.waits_since = None
 
     def heard_left(self, view: View, data: dict[str, Any]) -> None:
         super().heard_left(view, data)

@@ -13,10 +13,10 @@ import trio
 import trio.testing
 
 from catfish.config import Settings
+from tests.doubles.memory_mirror import Faults, MemoryNetwork
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation import checker
 from tests.simulation.device import Device
-from tests.simulation.faults import MirrorNet
 from tests.simulation.network import Node
 from tests.simulation.strangers import Stranger
 
@@ -45,7 +45,7 @@ class World:
         )
         self.store = MemoryStore()
         self.store._clock_start = (1_700_000_000.0, 0.0)  # the same in every run
-        self.mirrors = MirrorNet(rng, self.later)
+        self.network = MemoryNetwork(seed)
         self.nodes: list[Node | None] = [None] * NODES
         rooms = ["lobby", "den"]
         self.devices: list[Device] = []
@@ -86,6 +86,10 @@ class World:
             since = self._absent_since.pop(key, math.inf)
             self._longest_absence[key] = max(self._longest_absence.get(key, 0.0), trio.current_time() - since)
         self._inside[key].add(device)
+
+    def leaves(self, device: Device, room: str) -> None:
+        """A device leaves of its own will; members who do not hear of it are told later that its user is gone."""
+        self._longest_absence[device.user, room] = math.inf
 
     def left(self, device: Device, room: str) -> None:
         """A device has left a room, or has lost its connection."""
@@ -171,8 +175,9 @@ class World:
     async def _calm_down(self) -> None:
         self.say("the faults end")
         self.calm = True
-        self.mirrors.dropping = self.mirrors.repeating = 0.0
-        self.mirrors.slow_s = 0.01
+        self.network.faults = Faults()
+        self.network.heal()
+        self.store.away = False
         for node in self._alive():
             self._heal(node)
         with trio.move_on_after(CALM_S):
@@ -183,7 +188,8 @@ class World:
             self.fail(f"not in their rooms {CALM_S:g} s after the last fault: {late}")
 
     def _settled(self) -> bool:
-        return all(device.settled for device in self.devices if device.staying)
+        serving = all(node is not None and node.accepting for node in self.nodes)
+        return serving and all(device.settled for device in self.devices if device.staying)
 
     def _alive(self) -> list[Node]:
         return [node for node in self.nodes if node is not None and node.alive]
@@ -193,8 +199,6 @@ class World:
             node.path.cut = False
             node.path.failing = 0.0
             node.path.slow_s = 0.02
-            if node.port.apart:
-                node.port.join_again()
 
     # Faults
 
@@ -227,30 +231,38 @@ class World:
             node.nursery.start_soon(node.drain)
 
     def disturb_the_mirror(self) -> None:
-        self.mirrors.dropping = self.rng.choice((0.0, 0.1, 0.5))
-        self.mirrors.repeating = self.rng.choice((0.0, 0.3))
-        self.mirrors.slow_s = self.rng.choice((0.01, 0.2, 3.0))
-        self.say(f"mirror: drops {self.mirrors.dropping}, up to {self.mirrors.slow_s} s")
+        self.network.faults = Faults(
+            drop=self.rng.choice((0.0, 0.1, 0.5)),
+            duplicate=self.rng.choice((0.0, 0.3)),
+            reorder=self.rng.choice((0.0, 0.3)),
+            delay_s=self.rng.choice((0.0, 0.2, 3.0)),
+        )
+        self.say(f"mirror: {self.network.faults}")
 
     def part_an_instance(self) -> None:
+        """It loses Redis; or there are two of them, each for some of the instances."""
         node = self._one_alive()
-        if node is not None and not node.port.apart:
-            self.say(f"{node.name} is cut off from the mirror")
-            node.port.part()
-            self.later(self.rng.uniform(0, 20), lambda: node.port.join_again() if node.port.apart else None)
+        if node is None:
+            return
+        name = node.instance.id
+        if self.rng.random() < 0.5:
+            self.say(f"{node.name} has no mirror")
+            self.network.away(name)
+            self.later(self.rng.uniform(0, 20), lambda: self.network.back(name))
+        else:
+            self.say(f"{node.name} is parted from the others")
+            self.network.partition({name})
+            self.later(self.rng.uniform(0, 20), self.network.heal)
 
     def part_all(self) -> None:
         self.say("the mirror is away")
-        for node in self._alive():
-            node.port.part()
+        self.network.away()
+        self.later(self.rng.uniform(0, 20), self.network.heal)
 
-        def back() -> None:
-            self.say("the mirror is back")
-            for node in self._alive():
-                if node.port.apart:
-                    node.port.join_again()
-
-        self.later(self.rng.uniform(0, 20), back)
+    def trim_the_mirror(self) -> None:
+        node = self._one_alive()
+        if node is not None:
+            self.network.trim(node.instance.id)
 
     def cut_the_path(self) -> None:
         node = self._one_alive()
@@ -265,8 +277,9 @@ class World:
         self.store.away = True
 
         def back() -> None:
-            self.say("the store is back")
-            self.store.away = False
+            if self.store.away:
+                self.say("the store is back")
+                self.store.away = False
 
         self.later(self.rng.choice((1.0, 8.0, 30.0)) * self.rng.random(), back)
 
@@ -290,6 +303,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "kills": World.kill_an_instance,
     "drains": World.drain_an_instance,
     "mirror": World.disturb_the_mirror,
+    "trimmed": World.trim_the_mirror,
     "parted": World.part_an_instance,
     "mirror away": World.part_all,
     "paths": World.cut_the_path,
