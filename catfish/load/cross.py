@@ -139,7 +139,12 @@ def _frame(speech: Speech, kind: str, plan: Plan, lane: Lane) -> bytes:
 def _measure(bench: _Bench, kind: str, lanes: list[Lane]) -> Phase:
     plan = bench.plan
     frames = {lane.room: _frame(bench.near.speech, kind, plan, lane) for lane in lanes}
-    _send_steadily(bench, lanes, frames, min(WARM_UP_S_MAX, plan.seconds), Phase())
+    warm = Phase()
+    _send_steadily(bench, lanes, frames, min(WARM_UP_S_MAX, plan.seconds), warm)
+    if not warm.delivered:
+        raise LoadError(
+            f"no {KINDS[kind]} arrived: do both instances have one database, and one Redis to mirror their rooms?"
+        )
     phase = Phase()
     meters = Meter(bench.trees[0]), Meter(bench.trees[1])
     for meter in meters:
@@ -151,10 +156,6 @@ def _measure(bench: _Bench, kind: str, lanes: list[Lane]) -> Phase:
     first, second = (difference(meter.server_s, idle) for meter, idle in zip(meters, idle_s, strict=True))
     phase.cpu_s = first, second
     phase.client_share = meters[0].client_s / meters[0].seconds
-    if not phase.delivered:
-        raise LoadError(
-            f"no {KINDS[kind]} arrived: do both instances have one database, and one Redis to mirror their rooms?"
-        )
     return phase
 
 

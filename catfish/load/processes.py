@@ -151,6 +151,13 @@ def find_listeners(port: int) -> tuple[int, ...]:
 
 def _holds(pid: int, links: set[str]) -> bool:
     try:
-        return any(os.readlink(entry.path) in links for entry in os.scandir(PROC / str(pid) / "fd"))
+        descriptors = os.listdir(PROC / str(pid) / "fd")
     except OSError:  # it has ended, or is another user's
         return False
+    for descriptor in descriptors:
+        try:
+            if os.readlink(PROC / str(pid) / "fd" / descriptor) in links:
+                return True
+        except OSError:  # closed meanwhile
+            continue
+    return False
