@@ -6,6 +6,7 @@ value out of its range. Where the values come from is told by `catfish.config_so
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -73,6 +74,12 @@ def _parse_origins(texts: tuple[str, ...]) -> None:
     for text in texts:
         if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[\da-f:.]+\]|[^\s/?#@:\[\]]+)(:\d+)?", text):
             raise ValueError(f"{text!r} is not an origin")
+
+
+def _parse_networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if text != "unix":
+            ipaddress.ip_network(text)
 
 
 def _parse_names(texts: tuple[str, ...]) -> None:
@@ -143,6 +150,12 @@ class Settings:
     auth: Literal["open", "required"] = setting("open", "open: anonymous names allowed; required: a token is needed.")
     jwt_secret: str | None = setting(None, "Secret that signs tokens.", secret=True)
     api_key: str | None = setting(None, "Key of the server API.", secret=True)
+    login_from: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128"),
+        "Where servers are that sign users in (POST /api/auth/login) without the API key; never through a proxy.",
+        form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
+        check=_parse_networks,
+    )
 
     # Reading a request
     request_head_bytes_max: int = setting(16_384, "Bytes of an HTTP request head; a longer one is answered 431.")
@@ -240,6 +253,10 @@ class Settings:
         15.0, "Seconds that a command waits for a database that is away; then it is `unavailable`."
     )
     grace_s: float = setting(10.0, "Seconds in which a member whose connection was lost may return unnoticed.", least=0)
+    rematch_s: float = setting(
+        5.0,
+        "Seconds that somebody waits for the next stranger to come; then it is brought to another who waits elsewhere.",
+    )
     room_idle_s: float = setting(60.0, "Seconds that an empty room stays in memory.", least=0)
     poll_s: float = setting(
         1.0, "Seconds between two comparisons of the rooms with the database while Redis is away; events cross as late."

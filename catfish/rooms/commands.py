@@ -112,6 +112,18 @@ class Match(Command, kw_only=True):
     new_room: str
 
 
+class Rematch(Command, kw_only=True):
+    """Bring one who waits in a matched room, because its partner left, to another who waits. Answer: `Matched`, or None
+    when nobody else waits, or the user waits no more, or is there on another instance too.
+
+    The user leaves its room, which ends, and enters the other's. So nobody waits while another waits.
+    """
+
+    number: int
+    user: str
+    instance: str
+
+
 class Matched(msgspec.Struct, kw_only=True):
     record: RoomRecord
     member: Member

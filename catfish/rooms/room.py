@@ -53,6 +53,14 @@ class Listener(Protocol):
         """Queue what the audience encoded. Neither blocks nor raises, and never changes a room."""
         ...
 
+    def origin_in(self, room: str) -> tuple[str, Any] | None:
+        """What goes with the news of its coming to that room; see `rooms.events.Event.origin`."""
+        ...
+
+    def follow(self, former: LiveRoom, live: LiveRoom, revision: int, peer: Member) -> None:
+        """Its user was moved from one matched room to another, where `peer` is: hear of that, and listen there."""
+        ...
+
     def fail(self) -> None:
         """The room is of no use any more: end the session, so that it comes back and resumes."""
         ...

@@ -97,7 +97,7 @@ class Departures:
             if grace_s > 0:
                 self._absence(live, user, grace_s, origin)
             else:
-                self._leave_at_once(live, user, origin)
+                self.leave_at_once(live, user, origin)
 
     def take(self, taken: Taken, grace_s: float) -> None:
         """A member of an instance that died is ours now: it has what is left of its grace period."""
@@ -206,7 +206,7 @@ class Departures:
             event = MemberJoined(room=live.id, member=answer.member, stamp=answer.stamp, returning=answer.returning)
             self._supervisor.tell_joined(live, event, here=here)
 
-    def _leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None) -> None:
+    def leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None = None) -> None:
         """Without a grace period there is nothing to be marked as away first."""
         name = self._name(live, user)
 

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -23,6 +23,7 @@ from catfish.server.departures import Departures
 from catfish.server.journal import Journal, database_dependency
 from catfish.server.lease import Lease
 from catfish.server.publisher import Publisher
+from catfish.server.rematching import Rematching
 from catfish.server.supervisor import RoomSupervisor
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,11 @@ class Instance:
         self.database = database_dependency()
         self.journal = Journal(store, settings, self.supervisor.compare_all, self.database)
         self.departures = Departures(self.id, self.supervisor, self.journal, timers)
+        self.rematching = Rematching(self.id, self.supervisor, self.journal, self.departures, settings.rematch_s)
         self.publisher = Publisher(self.journal, self.supervisor)
         self.archive = Archive(store, self.supervisor, self.policy)
+        self.admits: Callable[[str, str], Awaitable[bool]] | None = None
+        """Whether a user may enter a room, by their ids, besides what the room itself says; None: always."""
         self.sessions: set[Session] = set()
         self.draining = False
         self.count_connections: Callable[[], int] = lambda: len(self.sessions)
@@ -65,11 +69,20 @@ class Instance:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, until cancelled. Returns from `start` once the instance is known to the store."""
-        lease = Lease(self.id, self.store, self.supervisor, self.departures, self.settings, self.figures, self.database)
+        lease = Lease(
+            self.id,
+            self.store,
+            self.supervisor,
+            self.departures,
+            self.settings,
+            self.figures,
+            self.database,
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(lease.run)
             await nursery.start(self.journal.run)
             await nursery.start(self.supervisor.run)
+            nursery.start_soon(self.rematching.run)
             task_status.started()
 
     def figures(self) -> Figures:

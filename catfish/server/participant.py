@@ -25,8 +25,8 @@ from catfish.rooms.commands import (
     RoomRecord,
     SendMessage,
 )
-from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined
-from catfish.rooms.model import Message, Room, RoomKind
+from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomClosed
+from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import Policy, bad_request
 from catfish.rooms.ports import Page
 from catfish.rooms.room import Audience, LiveRoom
@@ -217,6 +217,9 @@ class Participant:
         hosted = supervisor.find(room, code)
         if not (hosted is not None and hosted.id in self._rooms):
             self._check_rooms()
+        admits = self._instance.admits
+        if room is not None and admits is not None and not await admits(room, self.user):
+            raise Rejected("forbidden", "room: it is a conversation of others")
         command = Join(
             room=room,
             code=code,
@@ -309,6 +312,27 @@ class Participant:
         if attendance.live.closed:
             return
         await self._instance.departures.leave(attendance.live, self, attendance.origin)
+
+    def origin_in(self, room: str) -> Origin | None:
+        attendance = self._rooms.get(room)
+        return None if attendance is None else attendance.origin
+
+    def follow(self, former: LiveRoom, live: LiveRoom, revision: int, peer: Member) -> None:
+        attendance = self._rooms.pop(former.id, None)
+        if attendance is None:
+            return
+        former.detach(self)
+        if self.state == former.id:
+            self.state = live.id  # vocabularies of matched rooms remember which one it is
+        self._attend(live, revision, attendance.grace_s, attendance.origin)
+        told: list[tuple[Event, LiveRoom]] = [
+            (RoomClosed(room=former.id), former),
+            (MemberJoined(room=live.id, member=peer), live),
+        ]
+        for event, room in told:
+            outgoing = self.audience.encode(event, room)
+            if outgoing is not None:
+                self.push(outgoing)
 
     def _check_rooms(self) -> None:
         rooms_max = self.policy.settings.rooms_per_session_max

@@ -198,6 +198,11 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
+    def forget(self, live: LiveRoom) -> None:
+        """The room is over, and nobody here is in it any more."""
+        if not live.listeners_count:
+            self._drop(live)
+
     def _deliver(self, live: LiveRoom, event: Event, skip: Listener | None = None) -> None:
         try:
             live.deliver(event, skip)

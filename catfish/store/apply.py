@@ -28,6 +28,7 @@ from catfish.rooms.commands import (
     Matched,
     React,
     Read,
+    Rematch,
     RoomRecord,
     SendMessage,
     Sent,
@@ -58,6 +59,7 @@ class Applier:
             React: self._react,
             MarkRead: self._mark_read,
             CloseRoom: self._close,
+            Rematch: self._rematch,
         }
 
     def apply(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
@@ -191,13 +193,10 @@ class Applier:
         room = self._rooms.stranger_of.get(user)
         if room is not None:
             return self._matched(room, command)
-        room = self._choose(command)
+        interests = frozenset(command.interests)
+        room = self._choose(interests, frozenset(command.avoid), None)
         if room is not None:
-            for stranger in room.strangers.values():
-                if not room.guarded:
-                    self._rooms.claims.append((room, stranger.user))
-                stranger.place = None
-                stranger.changed = True
+            self._claim(room)
             place = None
         else:
             room = RoomState(
@@ -206,16 +205,46 @@ class Applier:
             room.guarded = True
             self._rooms.opened.append(room)
             place = next(self._rooms.places)
-        room.strangers[user] = Stranger(user, frozenset(command.interests), place, stored=False)
+        room.strangers[user] = Stranger(user, interests, place, stored=False)
         self._rooms.stranger_of[user] = room
         return self._matched(room, command)
 
-    def _choose(self, command: Match) -> RoomState | None:
+    def _rematch(self, command: Rematch) -> Matched | None:
+        user, room = command.user, self._rooms.by_number.get(command.number)
+        stranger = None if room is None else room.strangers.get(user)
+        if room is None or stranger is None or stranger.place is None:
+            return None
+        presences = room.users.get(user, {})
+        own = presences.get(command.instance)
+        if own is None or own.away or len(presences) > 1:
+            return None
+        other = self._choose(stranger.interests, frozenset(), room)
+        if other is None:
+            return None
+        room.remove(own)
+        self._left(room, user)
+        self._claim(other)
+        other.strangers[user] = Stranger(user, stranger.interests, None, stored=False)
+        self._rooms.stranger_of[user] = other
+        member, position = self._enter(other, user, own.name, command.instance)
+        [peer] = [each for each in other.users if each != user]
+        return Matched(record=other.record(), member=member, peer=other.member(peer), stamp=position)
+
+    def _claim(self, room: RoomState) -> None:
+        """Who waits in the room waits no more."""
+        for stranger in room.strangers.values():
+            if not room.guarded:
+                self._rooms.claims.append((room, stranger.user))
+            stranger.place = None
+            stranger.changed = True
+
+    def _choose(self, interests: frozenset[str], avoid: frozenset[str], without: RoomState | None) -> RoomState | None:
         """Where the one waits who has most in common with the user, and longest among those; None when nobody does."""
         best: tuple[int, int] | None = None
         chosen: RoomState | None = None
-        interests, avoid = frozenset(command.interests), frozenset(command.avoid)
         for room in self._rooms.all():
+            if room is without:
+                continue
             for stranger in room.strangers.values():
                 if stranger.place is None or stranger.user in avoid or not room.present(stranger.user):
                     continue

@@ -25,6 +25,7 @@ from catfish.rooms.commands import (
     MarkRead,
     Match,
     React,
+    Rematch,
     SendMessage,
 )
 from catfish.rooms.model import RoomKind
@@ -75,7 +76,8 @@ class Loader:
         """Lock the rooms; returns the numbers of those in which people are who want to be matched."""
         own: list[int] = []
         matches, joins, creations = self._of(Match), self._of(Join), self._of(CreateRoom)
-        if matches:
+        rematches = self._of(Rematch)
+        if matches or rematches:
             self._pipeline.add(queries.MATCHING)
         numbers = {
             command.number
@@ -83,7 +85,7 @@ class Loader:
             if kind not in (Match, Join, CreateRoom)
             for command in commands
         }
-        if joins or matches or self._of(Away):
+        if joins or matches or rematches or self._of(Away):
             self._pipeline.add(queries.NOW, (), self._set_now)
         if joins or creations:
             self._open_rooms(self._batch)
@@ -144,7 +146,7 @@ class Loader:
     # Then: who is in them
 
     def _read_members(self, own: list[int]) -> None:
-        rooms, matches = self._rooms, self._of(Match)
+        rooms, matches, rematches = self._rooms, self._of(Match), self._of(Rematch)
         users: set[tuple[RoomState, str]] = set()
         entire: set[RoomState] = set()
         for join in self._of(Join):
@@ -156,7 +158,7 @@ class Loader:
         if users:
             numbers, names = zip(*((room.number, user) for room, user in users), strict=True)
             self._pipeline.add(queries.DEPARTED, (int8s(numbers), texts(names)), self._add_departed)
-        going: list[Leave | Away] = [*self._of(Leave), *self._of(Away)]
+        going: list[Leave | Away | Rematch] = [*self._of(Leave), *self._of(Away), *self._of(Rematch)]
         for command in going:
             room = rooms.by_number.get(command.number)
             if room is not None:
@@ -174,15 +176,18 @@ class Loader:
         if matches:
             self._read_own([number for number in own if number not in {room.number for room in matched}])
             entire |= {rooms.by_number[number] for number in own if number in rooms.by_number}
-            self._pipeline.add(queries.WAITING, (), self._waiting({match.user for match in matches}, entire))
+        if matches or rematches:
+            seeking = {match.user for match in matches} | {rematch.user for rematch in rematches}
+            self._pipeline.add(queries.WAITING, (), self._waiting(seeking, entire))
         if entire:
             self._pipeline.add(queries.PRESENCES, (int8s(sorted(room.number for room in entire)),), self._add_presence)
         keys = sorted((room.number, user) for room, user in users if room not in entire)
         if keys:
             found, names = zip(*keys, strict=True)
             self._pipeline.add(queries.PRESENCES_OF_USERS, (int8s(found), texts(names)), self._add_presence)
-        entering_and_leaving = len(self._of(Join)) + len(matches) + len(self._of(Leave))
-        self._draw(entering_and_leaving, len(matches) + len(self._of(Leave)) if matches or matched else 0)
+        leaving = len(self._of(Leave)) + len(rematches)
+        positions = len(self._of(Join)) + len(matches) + leaving + len(rematches)
+        self._draw(positions, len(matches) + leaving if matches or matched else 0)
 
     def room_of(self, join: Join) -> RoomState | None:
         if join.room is not None:

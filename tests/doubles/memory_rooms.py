@@ -29,6 +29,7 @@ from catfish.rooms.commands import (
     Matched,
     React,
     Read,
+    Rematch,
     RoomRecord,
     SendMessage,
     Sent,
@@ -249,6 +250,8 @@ class MemoryRooms:
                 return None
             case Match():
                 return self._match(command)
+            case Rematch():
+                return self._rematch(command)
             case Edit():
                 return self._edit(command)
             case Delete():
@@ -377,19 +380,9 @@ class MemoryRooms:
         for room in self._rooms.values():
             if user in room.strangers:
                 return self._matched(room, command)
-        waiting = [
-            (len(stranger.interests & set(command.interests)), -stranger.place, room)
-            for room in self._rooms.values()
-            for stranger in room.strangers.values()
-            if stranger.place is not None
-            and stranger.user not in command.avoid
-            and not self._member(room, stranger.user).away
-        ]
-        if waiting:
-            _, _, room = max(waiting, key=lambda found: found[:2])
-            for stranger in room.strangers.values():
-                stranger.place = None
-            place = None
+        chosen = self._choose(frozenset(command.interests), frozenset(command.avoid), None)
+        if chosen is not None:
+            room, place = chosen, None
         else:
             if command.new_room in self._by_id:
                 raise Rejected("bad_request", "another room has that id")
@@ -398,6 +391,44 @@ class MemoryRooms:
             place = next(self._places)
         room.strangers[user] = Stranger(user=user, interests=frozenset(command.interests), place=place)
         return self._matched(room, command)
+
+    def _choose(
+        self, interests: frozenset[str], avoid: frozenset[str], without: StoredRoom | None
+    ) -> StoredRoom | None:
+        """Where the best one waits, who then waits no more."""
+        waiting = [
+            (len(stranger.interests & interests), -stranger.place, room)
+            for room in self._rooms.values()
+            for stranger in room.strangers.values()
+            if room is not without
+            and stranger.place is not None
+            and stranger.user not in avoid
+            and not self._member(room, stranger.user).away
+        ]
+        if not waiting:
+            return None
+        _, _, chosen = max(waiting, key=lambda found: found[:2])
+        for stranger in chosen.strangers.values():
+            stranger.place = None
+        return chosen
+
+    def _rematch(self, command: Rematch) -> Matched | None:
+        user, room = command.user, self._rooms.get(command.number)
+        stranger = None if room is None else room.strangers.get(user)
+        if room is None or stranger is None or stranger.place is None:
+            return None
+        presences = room.of_user(user)
+        own = room.presences.get((user, command.instance))
+        if own is None or len(presences) > 1 or self._away_since(own) is not None:
+            return None
+        other = self._choose(stranger.interests, frozenset(), room)
+        if other is None:
+            return None
+        self._leave(Leave(number=room.number, user=user, instance=command.instance))
+        other.strangers[user] = Stranger(user=user, interests=stranger.interests, place=None)
+        member = self._enter(other, user, own.name, command.instance)
+        [peer] = [each for each in self._members(other) if each.user != user]
+        return Matched(record=other.record(), member=member, peer=peer, stamp=next(self._positions))
 
     def _matched(self, room: StoredRoom, command: Match) -> Matched:
         member = self._enter(room, command.user, command.name, command.instance)

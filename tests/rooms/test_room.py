@@ -37,6 +37,12 @@ class RecordingListener:
     def fail(self) -> None:
         self.failed = True
 
+    def origin_in(self, room: str) -> None:
+        return None
+
+    def follow(self, former: LiveRoom, live: LiveRoom, revision: int, peer: Member) -> None:
+        raise AssertionError("rooms move nobody")
+
 
 def make_room(*, kind: RoomKind = RoomKind.OPEN, revision: int = 0) -> LiveRoom:
     room = Room(id="r", kind=kind, members_count=0, seq=revision, created_at=0)

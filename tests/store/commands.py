@@ -17,6 +17,7 @@ from catfish.rooms.commands import (
     Leave,
     Match,
     React,
+    Rematch,
     SendMessage,
 )
 from catfish.rooms.model import RoomKind
@@ -65,6 +66,10 @@ def match(user: str, *interests: str, instance: str = "i1", avoid: tuple[str, ..
         avoid=avoid,
         new_room=room or f"m-{next(_client_ids)}",
     )
+
+
+def rematch(number: int, user: str, instance: str = "i1") -> Rematch:
+    return Rematch(number=number, user=user, instance=instance)
 
 
 def send(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from catfish.rooms.commands import CloseRoom, Joined, Left, Matched
 from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import Store
-from tests.store.commands import away, join, leave, match, perform, refused
+from tests.store.commands import away, join, leave, match, perform, refused, rematch
 
 
 async def pair(store: Store, one: str = "ada", other: str = "bob") -> int:
@@ -92,6 +92,44 @@ async def test_who_stays_waits_again_in_the_same_room_with_its_interests(store: 
     assert eve.peer is not None
     assert eve.peer.user == "bob"
     assert [member.user for member in await store.members(number, 10)] == ["bob", "eve"]
+
+
+async def test_two_who_wait_apart_are_brought_together(store: Store) -> None:
+    number = await pair(store)  # ada and bob
+    waiting = await perform(store, match("eve", "tea"), Matched)
+    assert waiting.peer is None
+    await perform(store, leave(number, "ada"), Left)
+    moved = await perform(store, rematch(number, "bob"), Matched)
+    assert moved.record.number == waiting.record.number
+    assert moved.peer is not None
+    assert (moved.peer.user, moved.member.user, moved.stamp > 0) == ("eve", "bob", True)
+    assert [member.user for member in await store.members(moved.record.number, 10)] == ["eve", "bob"]
+    assert await store.revisions([number]) == {}
+    # Neither waits any more, and who comes next waits alone.
+    assert (await perform(store, match("zoe"), Matched)).peer is None
+    for user in ("bob", "eve"):
+        assert await store.commit([rematch(moved.record.number, user)]) == [None]
+
+
+async def test_who_waits_alone_or_not_at_all_stays_where_it_is(store: Store) -> None:
+    number = await pair(store)
+    assert (
+        await store.commit([rematch(number, "ada"), rematch(number, "nobody"), rematch(987_654, "ada")]) == [None] * 3
+    )
+    await perform(store, leave(number, "ada"), Left)
+    assert await store.commit([rematch(number, "bob")]) == [None]
+    waiting = await perform(store, match("eve", avoid=("bob",)), Matched)
+    await store.commit([away(waiting.record.number, "eve")])
+    assert await store.commit([rematch(number, "bob")]) == [None]
+    assert await store.commit([away(number, "bob"), rematch(number, "bob")]) == [None, None]
+
+
+async def test_two_who_look_for_each_other_at_once_move_only_one(store: Store) -> None:
+    first, second = await pair(store), await pair(store, "cyd", "dan")
+    await store.commit([leave(first, "ada"), leave(second, "cyd")])
+    answers = await store.commit([rematch(first, "bob"), rematch(second, "dan")])
+    assert [type(answer) for answer in answers] == [Matched, type(None)]
+    assert [member.user for member in await store.members(second, 10)] == ["dan", "bob"]
 
 
 async def test_a_room_that_both_left_is_closed_and_nobody_waits_in_it(store: Store) -> None:

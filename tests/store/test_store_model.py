@@ -29,7 +29,7 @@ from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import Store
 from catfish.store.postgres import PostgresStore
 from tests.doubles.memory_store import MemoryStore
-from tests.store.commands import NOW, away, create, delete, edit, join, leave, match, react, send
+from tests.store.commands import NOW, away, create, delete, edit, join, leave, match, react, rematch, send
 from tests.store.conftest import SETTINGS
 
 USERS = ("ada", "bob", "cyd", "dan", "eve")
@@ -70,6 +70,7 @@ class Player:
             (1, lambda: create(room, user, kind=draw.choice(KINDS), code=CODES.get(room), capacity=3)),
             (5, lambda: leave(number, user, instance, only_if_away=chance(0.3))),
             (3, lambda: away(number, user, instance)),
+            (2, lambda: rematch(number, user, instance)),
             (5, lambda: match(user, *draw.sample(INTERESTS, draw.randint(0, 2)), instance=instance,
                               avoid=tuple(draw.sample(USERS, draw.randint(0, 1))), room=f"m-{self.drawn}")),
             (2, lambda: edit(number, seq, f"edited {self.drawn}", user, at)),
