@@ -46,8 +46,8 @@ class Lane:
         self.streams = tuple(streams)
         self.writer = writer
         self.reader = reader
-        self.taken = threading.Semaphore(0)
-        """Released when the last reply was taken in."""
+        self.taken = threading.Semaphore(1)
+        """Released when the last reply was taken in; the next one is read meanwhile, and handed over behind it."""
 
 
 class Arrival(NamedTuple):
@@ -142,9 +142,9 @@ class Link:
                 continue
             for name, entries in reply:
                 at[name.decode()] = entries[-1][0]
+            lane.taken.acquire()
             self.arrivals.append(Arrival(lane, [(self._index[name], entries) for name, entries in reply]))
             self._token.run_sync_soon(self._ring, idempotent=True)
-            lane.taken.acquire()
             time.sleep(settings.mirror_interval_ms / 1000)
 
     def _add_lane(self, server: Server) -> None:

@@ -248,9 +248,11 @@ class RedisMirror(Mirror):
             while True:
                 self._wakeup = trio.Event()
                 await self._submit(link)
-                await trio.sleep(interval_s)
-                with trio.move_on_after(BEAT_S - interval_s):
+                next_at = trio.current_time() + interval_s
+                with trio.move_on_after(BEAT_S):
                     await self._wakeup.wait()
+                if trio.current_time() < next_at:
+                    await trio.sleep_until(next_at)
         finally:
             if not failures:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_S):
