@@ -13,7 +13,8 @@ bytes unread. So our half is shut down first, and what still comes is thrown awa
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -139,6 +140,8 @@ class Gate:
         self._hub = hub
         self._neighbours = neighbours
         self._given: set[trio.abc.Stream] = set()
+        self._arriving = 0
+        self._settled = trio.lowlevel.ParkingLot()
         self._http_streams: set[ReplayStream] = set()
         self._http_idle = trio.lowlevel.ParkingLot()
 
@@ -165,6 +168,22 @@ class Gate:
             await refuse(stream, refusal.response())
         finally:
             await trio.aclose_forcefully(stream)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """While it is not known yet what a stream is for."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            if not self._arriving:
+                self._settled.unpark_all()
+
+    async def settled(self) -> None:
+        """Wait until it is known what each accepted stream is for."""
+        while self._arriving:
+            await self._settled.park()
 
     async def http_ended(self) -> None:
         """Wait until the HTTP handler serves nothing."""
@@ -193,14 +212,15 @@ class Gate:
                 end = find_head_end(data)
                 head = parse_request_head(data[:end])
             else:
-                read = await read_head(
-                    stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
-                )
-                if read is None:
-                    return None
-                head, data, end = read
-                if await self._give_away(stream, head, data, peer):
-                    return None
+                with self.arriving():
+                    read = await read_head(
+                        stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
+                    )
+                    if read is None:
+                        return None
+                    head, data, end = read
+                    if await self._give_away(stream, head, data, peer):
+                        return None
             endpoint = self._router(head) if is_upgrade(head) else None
             if endpoint is not None and self.stopping:
                 raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))

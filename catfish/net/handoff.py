@@ -3,8 +3,9 @@
 Facts found with Hypercorn 0.18: its Trio `TCPServer` needs `receive_some`, `send_all`, `send_eof`, `aclose` and
 `.socket`; it takes a stream with `do_handshake` for TLS, and then asks for `selected_alpn_protocol` and
 `transport_stream.socket`; its `send_all` is shielded and has no deadline; whoever makes it runs the application's
-lifespan, and sets `context.terminated` when idle connections are to end. Once that is set it closes also a connection
-that has just begun, before it has read what was asked.
+lifespan, and sets `context.terminated` when idle connections are to end. That closes also a connection that has just
+begun, before what was asked is read; so here each connection has a context of its own, which is told once there was a
+request.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class HypercornHandoff:
     """An HTTP handler for the listener that lets Hypercorn serve an ASGI application.
 
     `run` is the application's lifespan: start it before the listener, and cancel it after. `terminate` lets idle
-    connections end; the first request of each stream that comes later is answered with `Connection: close`.
+    connections end and answers further requests, the first of a new stream among them, with `Connection: close`.
 
     Args:
         app: the ASGI application.
@@ -141,10 +142,9 @@ class HypercornHandoff:
 
     def __init__(self, app: ASGIFramework, config: Config) -> None:
         self._app = ASGIWrapper(app)
-        self._config = config
-        self._last_words = copy(config)
-        self._last_words.keep_alive_max_requests = 1
-        self._context = WorkerContext(None)
+        self._config = copy(config)
+        self._contexts: set[StreamContext] = set()
+        self._terminating = False
         self._state: LifespanState = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -170,11 +170,38 @@ class HypercornHandoff:
 
     async def terminate(self) -> None:
         """The server is about to stop."""
-        await self._context.terminated.set()
+        self._terminating = True
+        self._config.keep_alive_max_requests = 0
+        for context in tuple(self._contexts):
+            await context.end()
 
     async def __call__(self, stream: ReplayStream) -> None:
         """Serve one stream to its end."""
-        config, context = self._config, self._context
-        if context.terminated.is_set():
-            config, context = self._last_words, WorkerContext(None)
-        await TCPServer(self._app, config, context, ConnectionState(self._state.copy()), stream)  # type: ignore[arg-type]
+        context = StreamContext(terminating=self._terminating)
+        self._contexts.add(context)
+        try:
+            state = ConnectionState(self._state.copy())
+            await TCPServer(self._app, self._config, context, state, stream)  # type: ignore[arg-type]
+        finally:
+            self._contexts.remove(context)
+
+
+class StreamContext(WorkerContext):
+    """What one stream is told of the server: that it is about to stop, but not before there was a request."""
+
+    def __init__(self, *, terminating: bool) -> None:
+        super().__init__(None)
+        self._terminating = terminating
+        self._asked = False
+
+    async def mark_request(self) -> None:
+        """Hypercorn has read the head of a request."""
+        self._asked = True
+        if self._terminating:
+            await self.terminated.set()
+
+    async def end(self) -> None:
+        """The server is about to stop."""
+        self._terminating = True
+        if self._asked:
+            await self.terminated.set()

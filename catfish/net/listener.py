@@ -38,6 +38,8 @@ ACCEPTS_PER_TURN: Final = 64
 """Connections accepted before other tasks have their turn."""
 REFUSALS_MAX: Final = 256
 """Connections beyond `connections_max` that are answered with 503 at a time; a further one is just closed."""
+ARRIVAL_S: Final = 2.0
+"""Seconds for the requests of connections that were accepted just before, and can be given to neighbours."""
 BACKOFF_S: Final = 0.1
 """Seconds without accepting after the kernel ran out of descriptors or memory."""
 
@@ -139,6 +141,9 @@ class Listener:
         deadline = trio.current_time() + grace_s
         cut = await self.connections.drain(close, grace_s)
         with trio.CancelScope(deadline=deadline):
+            if self._neighbours is not None:  # they do not stop, so what is on its way here must not be lost
+                with trio.move_on_after(ARRIVAL_S):
+                    await self._gate.settled()
             await self._gate.http_ended()
         return cut + self._gate.cut_http()
 
@@ -258,7 +263,7 @@ class Listener:
         stream = trio.SSLStream(PlainStream(sock), bound.tls, server_side=True, https_compatible=True)
         done = False
         try:
-            with trio.move_on_after(self._settings.request_head_timeout_s):
+            with self._gate.arriving(), trio.move_on_after(self._settings.request_head_timeout_s):
                 await stream.do_handshake()
                 done = True
         except BROKEN as error:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
+import pytest
 import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
@@ -15,7 +16,7 @@ from hypercorn.typing import ASGIFramework
 from catfish.config import Settings
 from catfish.errors import SERVICE_RESTART
 from catfish.net.handoff import HypercornHandoff, replaying
-from catfish.net.listener import Listener, serve
+from catfish.net.listener import ARRIVAL_S, Listener, serve
 from catfish.net.neighbours import Hand
 from catfish.net.plain_stream import PlainStream
 from catfish.wire.http import RequestHead
@@ -174,22 +175,109 @@ async def test_connections_are_left_to_others_for_a_while_but_not_for_ever() -> 
         await peer.leave()
 
 
-async def test_a_request_that_comes_after_the_end_was_announced_is_still_answered() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+async def test_what_was_accepted_is_awaited_before_the_server_ends(autojump_clock: trio.testing.MockClock) -> None:
+    street = Street()
+    given: list[bytes] = []
 
-    handoff = HypercornHandoff(cast("ASGIFramework", app), Config())
-    await handoff.terminate()
-    for _ in range(20):  # by itself Hypercorn closes such a stream unanswered
+    async def take(stream: trio.abc.Stream, data: bytes, peer: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        given.append(data)
+        return True
+
+    async with listening(street) as listener:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
-        peer = Peer(PlainStream(theirs))
-        with trio.fail_after(10):
-            await handoff(replaying(PlainStream(ours), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 10))
+        nursery = listener._nursery
+        assert nursery is not None
+        nursery.start_soon(listener._admit, ours, ("127.0.0.1", 1), listener._bounds[0])
+        await trio.testing.wait_all_tasks_blocked()
+        listener.stop_accepting()
+        street.hand = take
+        async with trio.open_nursery() as draining:
+            draining.start_soon(listener.drain, SERVICE_RESTART, 60)
+            await trio.sleep(ARRIVAL_S / 2)
+            theirs.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert given == [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]
+        theirs.close()
+
+
+async def test_who_never_says_what_he_wants_is_not_awaited_for_long(autojump_clock: trio.testing.MockClock) -> None:
+    async with listening(Street()) as listener:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            nursery = listener._nursery
+            assert nursery is not None
+            nursery.start_soon(listener._admit, ours, ("127.0.0.1", 1), listener._bounds[0])
+            await trio.testing.wait_all_tasks_blocked()
+            listener.stop_accepting()
+            before = trio.current_time()
+            await listener.drain(SERVICE_RESTART, 60)
+            assert trio.current_time() - before == ARRIVAL_S
+
+
+@asynccontextmanager
+async def open_handoff() -> AsyncIterator[HypercornHandoff]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with trio.fail_after(60):
+        yield HypercornHandoff(cast("ASGIFramework", app), Config())
+
+
+def connect() -> tuple[PlainStream, Peer]:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    return PlainStream(ours), Peer(PlainStream(theirs))
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("checkpoints", range(12))
+async def test_a_request_that_comes_around_the_end_is_answered(
+    checkpoints: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_handoff() as handoff:
+        ours, peer = connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handoff, replaying(ours, REQUEST, 10))
+            for _ in range(checkpoints):
+                await trio.lowlevel.checkpoint()
+            await handoff.terminate()
             answer = await peer.rest()
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer.lower()
+        await peer.leave()
+
+
+async def test_a_request_that_comes_after_the_end_was_announced_is_answered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_handoff() as handoff:
+        await handoff.terminate()
+        for _ in range(20):  # by itself Hypercorn closes such a stream unanswered
+            ours, peer = connect()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(handoff, replaying(ours, REQUEST, 10))
+                answer = await peer.rest()
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer.lower()
+            await peer.leave()
+
+
+async def test_an_idle_connection_ends_with_the_server(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_handoff() as handoff:
+        ours, peer = connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handoff, replaying(ours, REQUEST, 10))
+            assert (await peer.reads_answer()).startswith(b"HTTP/1.1 200")
+            await trio.testing.wait_all_tasks_blocked()
+            await handoff.terminate()
+            assert await peer.rest() == b"ok"
         await peer.leave()
