@@ -351,6 +351,8 @@ def load(scenario: str, as_json: bool, **options: Any) -> None:
         raise click.UsageError(str(error)) from None
     except LoadError as error:
         raise Failure(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 @cli.command()

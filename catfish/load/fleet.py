@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from time import perf_counter
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from catfish.load.errors import LoadError
 from catfish.load.frames import FrameReader, build_client_frame, server_frame_bytes
@@ -33,6 +33,7 @@ READ_BYTES: Final = 1 << 18
 SILENCE_S_MAX: Final = 30.0
 """A server that lets us wait longer for anything is given up."""
 SETTLE_S_MAX: Final = 30.0
+REACH_S_MAX: Final = 10.0
 KEEP_ALIVE_S: Final = 8.0
 """Below every usual heartbeat (Engine.IO: 25 s and 20 s for the answer)."""
 _HEAD_BYTES_MAX: Final = 16_384
@@ -89,15 +90,9 @@ class Fleet:
         self.by_fd: dict[int, Link] = {} if beside is None else beside.by_fd
         self._first_index = first_index
         self._kept_alive = perf_counter()
-        try:
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise LoadError(f"{target.host}: {error.strerror}") from None
-        self._family: int = found[0][0]
-        self._address: tuple[object, ...] = found[0][4]
         self._where = target.authority
-        self.local = _is_here(self._family, self._address)
-        """The server is on this machine, so its processes can be looked at."""
+        self._family, self._address, self.local = reach(target)
+        """`local`: the server is on this machine, so its processes can be looked at."""
         self._head = _request_head(target, speech)
 
     def __enter__(self) -> Self:
@@ -320,14 +315,27 @@ class Fleet:
         raise LoadError(f"{self._where} has delivered nothing for {SILENCE_S_MAX:g} s")
 
 
-def _is_here(family: int, address: tuple[object, ...]) -> bool:
-    """Whether this machine's own address is the one from which the address is reached. Nothing is sent."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(address)
-        except OSError:
-            return False
-        return bool(probe.getsockname()[0] == address[0])
+def reach(target: Target) -> tuple[int, Any, bool]:
+    """The first of the host's addresses that accepts a connection: its family, itself, whether it is this machine's.
+
+    Raises:
+        LoadError: none does.
+    """
+    problem = ""
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LoadError(f"cannot connect to {target.authority}: {error.strerror}") from None
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.settimeout(REACH_S_MAX)
+            try:
+                probe.connect(address)
+            except OSError as error:
+                problem = problem or error.strerror or str(error)
+                continue
+            return family, address, probe.getsockname()[0] == address[0]
+    raise LoadError(f"cannot connect to {target.authority}: {problem}")
 
 
 def _answered(payload: bytes, place: int, request: Request) -> int | None:

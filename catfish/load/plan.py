@@ -36,6 +36,7 @@ class Scenario(NamedTuple):
     stores: bool
     """Its messages are stored, so they are limited like chat messages."""
     meaning: str
+    n_max: int = CONNECTIONS_MAX
 
 
 SCENARIOS: Final = {
@@ -45,7 +46,7 @@ SCENARIOS: Final = {
     "chat": Scenario(200, 10, 10, True, "rooms of ten; every connection keeps one stored message in flight"),
     "idle": Scenario(3_000, 1, 1, False, "connections that do nothing, before and after each entered a room"),
     "storm": Scenario(1_000, 1, 1, False, "connections opened and made ready as fast as possible"),
-    "cross": Scenario(100, 10, 10, True, "rooms of ten, sender on the first --url, the others on the second"),
+    "cross": Scenario(100, 10, 10, True, "rooms of ten, sender on the first --url, the others on the second", 5_000),
 }
 
 
@@ -105,9 +106,9 @@ def make_plan(
         raise PlanError(f"--protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
     kind = SCENARIOS[scenario]
     count = kind.n if n is None else n
-    if not kind.n_min <= count <= CONNECTIONS_MAX or count % kind.multiple:
+    if not kind.n_min <= count <= kind.n_max or count % kind.multiple:
         step = f", a multiple of {kind.multiple}" if kind.multiple > 1 else ""
-        raise PlanError(f"--n is {count}; for {scenario} it must be {kind.n_min} to {CONNECTIONS_MAX}{step}")
+        raise PlanError(f"--n is {count}; for {scenario} it must be {kind.n_min} to {kind.n_max}{step}")
     if not 0.1 <= seconds <= SECONDS_MAX:
         raise PlanError(f"--seconds is {seconds:g}; it must be 0.1 to {SECONDS_MAX:g}")
     size_max = CONTENT_BYTES_MAX if kind.stores else EPHEMERAL_BYTES_MAX

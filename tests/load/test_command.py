@@ -118,8 +118,8 @@ async def test_nobody_listens() -> None:
 )
 async def test_a_server_that_is_none_is_told_in_a_line(answer: bytes, said: str) -> None:
     async def serve(stream: trio.SocketStream) -> None:
-        await stream.receive_some(4096)
-        await stream.send_all(answer)
+        if await stream.receive_some(4096):  # the first connection only asks whether there is somebody
+            await stream.send_all(answer)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
@@ -129,6 +129,22 @@ async def test_a_server_that_is_none_is_told_in_a_line(answer: bytes, said: str)
     assert output.startswith("catfish: ")
     assert said in output
     assert len(output.splitlines()) == 1
+
+
+async def test_a_server_that_vanishes_is_told_in_a_line(tmp_path: Path) -> None:
+    """It accepts the handshake and is gone with the first request."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if await stream.receive_some(4096):
+            await stream.send_all(b"HTTP/1.1 101 OK\r\nSec-WebSocket-Protocol: catfish.v1.json\r\n\r\n")
+            await stream.receive_some(4096)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        output = await load("echo", "--n", "2", "--url", f"ws://localhost:{port}", status=1)
+        nursery.cancel_scope.cancel()
+    assert re.fullmatch(rf"catfish: localhost:{port} (ended|lost) a connection.*\n", output)
 
 
 # Every scenario

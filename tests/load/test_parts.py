@@ -63,6 +63,7 @@ TWO = ("ws://127.0.0.1:1", "ws://127.0.0.1:2")
         ("fan", {"n": 1}, "must be 2 to"),
         ("pair", {"n": 3}, "a multiple of 2"),
         ("chat", {"n": 15}, "a multiple of 10"),
+        ("cross", {"urls": TWO, "n": 5_010}, "10 to 5000, a multiple of 10"),
         ("echo", {"seconds": 0}, "--seconds is 0"),
         ("echo", {"seconds": 601}, "--seconds is 601"),
         ("echo", {"seconds": float("nan")}, "--seconds is nan"),
