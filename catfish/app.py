@@ -38,6 +38,7 @@ from catfish.net.listener import Listener
 from catfish.net.listener import serve as listen
 from catfish.net.neighbours import Neighbours
 from catfish.net.timers import Timers
+from catfish.server.accounts import Accounts
 from catfish.server.engineio import EngineServer
 from catfish.server.engineio.server import draw_sid
 from catfish.server.instance import Instance
@@ -102,6 +103,9 @@ async def _serve(
 ) -> None:
     timers = Timers()
     instance = Instance(settings, store, timers)
+    accounts = Accounts(instance, store.accounts)
+    if instance.tokens.required:
+        instance.admits = accounts.admits
     native = NativeEndpoint(instance)
     started_at = trio.current_time()
 
@@ -135,7 +139,7 @@ async def _serve(
         ready = not (instance.draining or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    paths = Paths(engines, build_api(instance, health), None if place is None else place.relay)
+    paths = Paths(engines, build_api(instance, accounts, health), None if place is None else place.relay)
     http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import attrs
@@ -36,20 +37,34 @@ class TokenVerifier:
 
     def verify(self, token: str) -> Identity:
         """Raises:
-        Rejected: `unauthorized`, and why: malformed, wrong signature, expired, no user in it, or no secret is set.
+        Rejected: `unauthorized`, and why; also when no secret is set.
         """
         if self._secret is None:
             raise Rejected("unauthorized", "token: this server has no secret to check tokens with")
-        try:
-            # `sub` may be a number in tokens of other servers; PyJWT would refuse that.
-            options: Any = {"verify_sub": False}
-            claims = jwt.decode(token, self._secret, algorithms=list(ALGORITHMS), options=options)
-        except jwt.ExpiredSignatureError:
-            raise Rejected("unauthorized", "token: has expired") from None
-        except jwt.PyJWTError as error:
-            raise Rejected("unauthorized", f"token: {str(error)[:100].lower()}") from None
-        user = claims.get("sub", claims.get("id"))
-        if not isinstance(user, (str, int)) or user == "":
-            raise Rejected("unauthorized", "token: names no user (sub or id)")
-        name = claims.get("name")
-        return Identity(str(user), name if isinstance(name, str) and name else None, claims)
+        return verify(token, self._secret)
+
+
+def sign(claims: dict[str, Any], secret: str, valid_s: int) -> str:
+    """A token with these claims, which expires."""
+    now = int(time.time())
+    return jwt.encode({**claims, "iat": now, "exp": now + valid_s}, secret, algorithm="HS256")
+
+
+def verify(token: str, secret: str) -> Identity:
+    """
+    Raises:
+        Rejected: `unauthorized`, and why: malformed, wrong signature, expired, no user in it.
+    """
+    try:
+        # `sub` may be a number in tokens of other servers; PyJWT would refuse that.
+        options: Any = {"verify_sub": False}
+        claims = jwt.decode(token, secret, algorithms=list(ALGORITHMS), options=options)
+    except jwt.ExpiredSignatureError:
+        raise Rejected("unauthorized", "token: has expired") from None
+    except jwt.PyJWTError as error:
+        raise Rejected("unauthorized", f"token: {str(error)[:100].lower()}") from None
+    user = claims.get("sub", claims.get("id"))
+    if not isinstance(user, (str, int)) or user == "":
+        raise Rejected("unauthorized", "token: names no user (sub or id)")
+    name = claims.get("name")
+    return Identity(str(user), name if isinstance(name, str) and name else None, claims)

@@ -36,6 +36,7 @@ from catfish.rooms.events import Event, MessageSent, Said
 from catfish.rooms.model import Message, RoomKind
 from catfish.rooms.policy import bad_request
 from catfish.rooms.room import LiveRoom
+from catfish.rooms.uuids import message_uuid
 from catfish.wire.native import check_data
 
 NAME: Final = "pulsechat"
@@ -267,27 +268,57 @@ def _with_text(value: Any, path: Sequence[str], text: str | None) -> Any:
     return None if rest and inner is None else {**value, key: inner}
 
 
-def compose(message: Message) -> tuple[str, dict[str, Any]]:
-    """A stored message as the clients know it: the name by which it comes, and the value."""
+def compose(message: Message, number: int) -> tuple[str, dict[str, Any]]:
+    """A stored message of the room of that number as the clients know it: the name by which it comes, and the value."""
     stored = message.data.get("pulse") if isinstance(message.data, dict) else None
-    if isinstance(stored, dict):
-        event, path, value = stored.get("event"), stored.get("text"), stored.get("value")
-        if isinstance(event, str) and event in HEARD_AS and isinstance(value, dict) and _is_by(message, value):
-            if path is None:
-                whole = value if _fields(event, value).get("image") == message.content else None
-            else:
-                whole = _with_text(value, path, message.content) if _is_path(event, path) else None
-            if whole is not None:
-                return HEARD_AS[event], whole
-    return MESSAGE, _shown(
-        str(message.id),
+    if not isinstance(stored, dict):
+        stored = {}
+    event, path, value = stored.get("event"), stored.get("text"), stored.get("value")
+    if isinstance(event, str) and event in HEARD_AS and isinstance(value, dict) and _is_by(message, value):
+        if path is None:
+            whole = value if _fields(event, value).get("image") == message.content else None
+        else:
+            whole = _with_text(value, path, message.content) if _is_path(event, path) else None
+        if whole is not None:
+            return HEARD_AS[event], whole
+    shown = _shown(
+        message_uuid(number, message.seq),
         message.room,
         message.user,
         message.name,
-        message.content,
+        message.content or None,
         message.created_at,
         message.edited_at,
     )
+    for key in ("email", "image"):
+        if isinstance(stored.get(key), str):
+            shown["createdBy"][key] = stored[key]
+    return MESSAGE, shown
+
+
+def posted(email: str, image: str | None) -> dict[str, Any]:
+    """The `data` of a message that came over HTTP: what of its author the message itself does not say."""
+    return {"pulse": {"email": email, "image": image}}
+
+
+def show_stored(message: Message) -> dict[str, Any]:
+    """What a stored message holds besides its author and its place, as the clients find it in the history."""
+    name, value = compose(message, 0)
+    fields = _fields("send-message" if name != MESSAGE else MESSAGE, value)
+    body, image, public_id = (_text_or_none(fields.get(key)) for key in ("body", "image", "public_id"))
+    is_image = image == message.content and not body
+    return {
+        "body": body if is_image else message.content or None,
+        "image": image,
+        "public_id": public_id,
+        "isEdited": True if message.edited_at is not None else None,
+        "createdAt": iso(message.created_at),
+        "updatedAt": iso(message.created_at if message.edited_at is None else message.edited_at),
+    }
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_path(event: str, path: object) -> bool:
@@ -305,7 +336,7 @@ def _is_by(message: Message, value: dict[str, Any]) -> bool:
 
 
 def _shown(
-    id: str | None, room: str, user: str, name: str, content: str, at: int, edited_at: int | None
+    id: str | None, room: str, user: str, name: str, content: str | None, at: int, edited_at: int | None
 ) -> dict[str, Any]:
     return {
         "id": id,
@@ -353,7 +384,7 @@ class PulseChat:
     def render(self, event: Event, room: LiveRoom) -> tuple[str, tuple[Any, ...]] | None:
         match event:
             case MessageSent(message=message) if message.deleted_at is None:
-                name, value = compose(message)
+                name, value = compose(message, room.number)
                 return name, (value,)
             case Said(user=user, user_name=name, content=content, said_at=at) if content:
                 return MESSAGE, (_shown(None, room.id, user, name, content, at, None),)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import trio
@@ -20,15 +21,17 @@ from catfish.config import Settings
 from catfish.errors import Rejected
 from catfish.rooms.policy import bad_request
 from catfish.server.instance import Instance
+from catfish.wire.native import explain
 
+T = TypeVar("T")
 WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
 
-async def read_json(request: Request, settings: Settings) -> Any:
-    """The body, decoded.
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """The body, which says that it is JSON.
 
     Raises:
-        Rejected: bad_request when it is no JSON, or does not say that it is; too_large; too_slow.
+        Rejected: bad_request when it does not; too_large; too_slow.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -42,20 +45,31 @@ async def read_json(request: Request, settings: Settings) -> Any:
                     raise Rejected("too_large", f"body: has more than {settings.request_body_bytes_max} bytes")
     if scope.cancelled_caught:
         raise Rejected("too_slow", f"body: did not arrive within {settings.request_body_timeout_s:g} s")
+    return bytes(body)
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decode_json(body: bytes, kind: type[T]) -> T:
+    """A body as what it must be. Rejected: bad_request; the message names the field."""
     try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise bad_request("body", f"is not JSON: {error}") from None
-    except RecursionError:
-        raise bad_request("body", "is nested too deeply") from None
+        value: T = _decoder(cast(Any, kind)).decode(body)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise Rejected("bad_request", explain(error, "body")) from None
+    return value
+
+
+async def read(request: Request, settings: Settings, kind: type[T]) -> T:
+    """The body as what it must be. Rejected: as `read_body` and `decode_json`."""
+    return decode_json(await read_body(request, settings), kind)
 
 
 async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
-    """The body, which must be an object. Rejected: as `read_json`."""
-    value = await read_json(request, settings)
-    if not isinstance(value, dict):
-        raise bad_request("body", "must be an object")
-    return value
+    """The body, which must be an object. Rejected: as `read`."""
+    return await read(request, settings, dict)
 
 
 def parameter(request: Request, name: str) -> str | None:
@@ -80,16 +94,20 @@ def whole_number(request: Request, name: str, least: int, most: int) -> int | No
     return int(text)
 
 
+def bearer(request: Request) -> str | None:
+    """The token that comes with a request (RFC 6750 section 2.1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 def identify(request: Request, instance: Instance) -> Identity | None:
-    """Whom the token names (RFC 6750 section 2.1); None when there is none, or nobody can tell what it is worth.
+    """Whom the token names; None when there is none, or nobody can tell what it is worth.
 
     Raises:
         Rejected: unauthorized, when the token is bad, or one is required and not there.
     """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token = token.strip()
-    tokens = instance.tokens
-    if scheme.lower() == "bearer" and token and (tokens.checks or tokens.required):
+    token, tokens = bearer(request), instance.tokens
+    if token is not None and (tokens.checks or tokens.required):
         return tokens.verify(token)
     if tokens.required:
         raise Rejected("unauthorized", "token: is required")

@@ -12,6 +12,7 @@ from catfish.errors import Rejected
 from catfish.http.requests import identify, parameter, whole_number
 from catfish.rooms.model import RoomKind
 from catfish.rooms.policy import SEQ_MAX, bad_request
+from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
 
@@ -20,9 +21,9 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
     return {"ok": False, "error": refusal.message, "code": refusal.code}
 
 
-async def list_messages(instance: Instance, request: Request) -> Response:
+async def list_messages(instance: Instance, accounts: Accounts, request: Request) -> Response:
     """A page; `cursor` is the `nextCursor` of the one before. A room that nobody has entered yet is empty."""
-    identify(request, instance)
+    identity = identify(request, instance)
     room_id = parameter(request, "roomId")
     if room_id is None:
         raise bad_request("roomId", "is required")
@@ -35,7 +36,7 @@ async def list_messages(instance: Instance, request: Request) -> Response:
         if refusal.code != "no_such_room":
             raise
         return JSONResponse({"messages": [], "nextCursor": None})
-    if room.kind is not RoomKind.OPEN:
+    if room.kind is not RoomKind.OPEN or not (identity is None or await accounts.admits(room.id, identity.user)):
         raise Rejected("forbidden", "roomId: only members read that room")
     if limit is None:
         limit = instance.settings.history_page_default

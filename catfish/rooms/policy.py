@@ -60,6 +60,10 @@ class Policy:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def label(self, text: str, field: str, chars_max: int) -> str:
+        """Any short text that people and programs compare."""
+        return _label(field, text, chars_max)
+
     def room(self, text: str, field: str = "room") -> str:
         return _label(field, text, ROOM_CHARS_MAX)
 

@@ -117,7 +117,7 @@ class Codec:
         try:
             return self._decode_request(message)
         except (ValueError, RecursionError) as error:
-            raise Rejected("bad_envelope", _explain(error, "the frame")) from None
+            raise Rejected("bad_envelope", explain(error, "the frame")) from None
 
     def decoder(self, type: type[T]) -> Callable[[msgspec.Raw], T]:
         """The function that reads `Request.data` straight into `type`. Make it once, not for each message.
@@ -131,9 +131,9 @@ class Codec:
             try:
                 return decode(raw)
             except msgspec.ValidationError as error:
-                raise Rejected("bad_request", _explain(error, "data")) from None
+                raise Rejected("bad_request", explain(error, "data")) from None
             except (ValueError, RecursionError) as error:
-                raise Rejected("bad_envelope", _explain(error, "data")) from None
+                raise Rejected("bad_envelope", explain(error, "data")) from None
 
         return decode_data
 
@@ -166,7 +166,7 @@ class Codec:
         try:
             envelope = self._decode_any(message)
         except (ValueError, RecursionError) as error:
-            raise PeerError(PROTOCOL_ERROR, _explain(error, "the frame")) from None
+            raise PeerError(PROTOCOL_ERROR, explain(error, "the frame")) from None
         if type(envelope) is list and envelope:
             kind, length = envelope[0], len(envelope)
             if length == 2 and type(kind) is str and kind != "error":
@@ -201,7 +201,7 @@ def _refusal(id: int | None, code: str, message: str, rest: dict[Any, Any]) -> R
 _PLACE: Final = re.compile(r"(?P<what>.*?) - at (?P<keys>`key` in )?`\$\.?(?P<path>[^`]*)`", re.DOTALL)
 
 
-def _explain(error: Exception, whole: str) -> str:
+def explain(error: Exception, whole: str) -> str:
     """msgspec's complaint with the place first, as people write it: `replyTo: expected int, got str`."""
     if isinstance(error, RecursionError):
         return f"{whole}: too many arrays and objects within each other"

@@ -54,7 +54,7 @@ async def test_a_message_comes_back_to_everyone_and_is_stored_with_its_author_an
     assert ann.heard() == bob.heard() == [("MESSAGE", message())]
     [line] = await stored(sockets)
     assert (line.content, line.user, line.name, line.created_at) == ("hello", "u-ann", "ANN", 1735787040678)
-    name, value = compose(line)
+    name, value = compose(line, 1)
     assert (name, value, list(value)) == ("MESSAGE", message(), list(message()))
 
 
@@ -82,7 +82,7 @@ async def test_messages_come_as_they_came_also_when_they_are_read_from_the_store
         expected.append(("MESSAGE" if event == "MESSAGE" else "receive-message", value))
     assert ann.heard() == bob.heard() == expected
     lines = await stored(sockets)
-    assert [compose(line) for line in lines] == expected
+    assert [compose(line, 1) for line in lines] == expected
     assert [line.content for line in lines][-3:] == ["c", "t", "http://img.test/3.png"]
 
 

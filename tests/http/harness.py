@@ -8,7 +8,7 @@ assert (answer.status, answer.json) == (200, [])
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import msgspec
@@ -17,7 +17,22 @@ import trio
 from catfish.http.api import build_api
 from catfish.http.app import Health
 from catfish.http.cors import App
+from catfish.rooms.accounts import AccountStore
+from catfish.server.accounts import Accounts
+from catfish.store.postgres import PostgresStore
+from tests.doubles.memory_store import MemoryStore
 from tests.server.harness import Server, start_server
+
+
+class NoAccounts:
+    """Of a server where nobody has one."""
+
+    async def any_account(self) -> bool:
+        return False
+
+    async def may_enter(self, room: str, account: str) -> bool:
+        return True
+
 
 READY = Health(ready=True, uptime_s=12.3456)
 
@@ -92,9 +107,12 @@ async def call(
 class Api:
     """The HTTP side of a server whose other clients are those of `tests.server.harness`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, accounts: AccountStore) -> None:
         self.server = server
-        self.app = build_api(server.instance, lambda: READY)
+        self.accounts = Accounts(server.instance, accounts)
+        if server.instance.tokens.required:
+            server.instance.admits = self.accounts.admits
+        self.app = build_api(server.instance, self.accounts, lambda: READY)
 
     async def get(self, target: str, **headers: str) -> Answer:
         return await call(self.app, "GET", target, headers=_fields(headers))
@@ -113,4 +131,9 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
 
 
 async def open_api(nursery: trio.Nursery, **settings: Any) -> Api:
-    return Api(await start_server(nursery, **settings))
+    """Without accounts, and without a database."""
+    return Api(await start_server(nursery, **settings), cast(AccountStore, NoAccounts()))
+
+
+async def open_api_on(store: PostgresStore, nursery: trio.Nursery, **settings: Any) -> Api:
+    return Api(await start_server(nursery, cast(MemoryStore, store), **settings), store.accounts)

@@ -3,8 +3,9 @@
 A transcript is a list of steps and what every client hears in each of them, in order, and what every HTTP request is
 answered. In what is expected, `{{room1}}` is any value, the same one in all places; `{{iso}}`, `{{number}}`,
 `{{string}}` and `{{bearer_jwt}}` are any of their kind; `{{$name}}` is a value that an earlier step captured, and
-`{{repeat x 5}}` is xxxxx. An object may have more keys than expected. A client may hear the events of `mayAlso`
-besides. Of a step that is `loose` only names of events and statuses count; `anyError` is any status from 400 on.
+`{{repeat x 5}}` is xxxxx. An object may have more keys than expected; in events the order of its keys counts. A client
+may hear the events of `mayAlso` besides. Of a step that is `loose` only names of events and statuses count; `anyError`
+is any status from 400 on.
 """
 
 from __future__ import annotations
@@ -94,21 +95,26 @@ class Expectation:
         else:
             same = got["status"] == want["status"]
             if not step.get("loose"):
-                same &= "json" not in want or self._covers(want["json"], got.get("json"))
+                same &= "json" not in want or self._covers(want["json"], got.get("json"), ordered=False)
                 same &= "text" not in want or want["text"] == SID.sub('"sid":"{{sid}}"', got.get("text", ""))
         return [] if same else [f"step {number}, {step['action']} {step['args'][0]}: expected {want}, got {got}"]
 
-    def _covers(self, want: Any, got: Any) -> bool:
+    def _covers(self, want: Any, got: Any, *, ordered: bool = True) -> bool:
         if isinstance(want, str):
             stand_in = STAND_IN.fullmatch(want)
             return bool(self.fill(want) == got) if stand_in is None else self._stands_for(stand_in, got)
         if isinstance(want, list):
-            return isinstance(got, list) and len(want) == len(got) and all(map(self._covers, want, got))
+            return (
+                isinstance(got, list)
+                and len(want) == len(got)
+                and all(self._covers(w, g, ordered=ordered) for w, g in zip(want, got, strict=True))
+            )
         if isinstance(want, dict):
             if not isinstance(got, dict):
                 return False
             shared = [key for key in got if key in want]
-            return list(want) == shared and all(self._covers(value, got[key]) for key, value in want.items())
+            same = list(want) == shared if ordered else len(want) == len(shared)
+            return same and all(self._covers(value, got[key], ordered=ordered) for key, value in want.items())
         return type(want) is type(got) and bool(want == got)
 
     def _stands_for(self, stand_in: re.Match[str], got: Any) -> bool:

@@ -13,10 +13,9 @@ from tests.transcripts.expectation import Expectation
 
 HERE = Path(__file__).parent
 FILES = {path.stem: path for path in sorted((HERE / "recorded").glob("*.json"))}
-PLAYED = [name for name in FILES if not name.startswith("pulse")]  # PulseChat's begin with its accounts
 
 
-@pytest.mark.parametrize("name", PLAYED)
+@pytest.mark.parametrize("name", FILES)
 async def test_clients_of_the_original_server_find_what_they_know(name: str, database_url: str, tmp_path: Path) -> None:
     require_node("socket.io-client")
     async with ServerProcess.running(tmp_path, CATFISH_DATABASE_URL=database_url) as server:

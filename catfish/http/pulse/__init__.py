@@ -1,0 +1,1 @@
+"""PulseChat's routes: one module for each of what they are about."""

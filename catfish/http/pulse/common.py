@@ -1,0 +1,39 @@
+"""What all of PulseChat's routes have alike: who calls, and how refusals are told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from catfish.errors import Rejected
+from catfish.http.refusals import Handler, telling
+from catfish.http.requests import bearer
+from catfish.server.accounts import Accounts
+
+Answering = Callable[[Request, str], Awaitable[dict[str, Any]]]
+"""Handles a request of the user with that id; the members of the answer."""
+
+
+def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
+    message = "Unauthorized" if refusal.code == "unauthorized" else refusal.message
+    return {"status": status, "message": message, "code": refusal.code}
+
+
+async def caller(accounts: Accounts, request: Request) -> str:
+    """The user whom the token names. Rejected: unauthorized."""
+    token = bearer(request)
+    if token is None:
+        raise Rejected("unauthorized", "token: is required")
+    return (await accounts.verify(token)).user
+
+
+def answering(accounts: Accounts, handler: Answering) -> Handler:
+    """A route for those who have a token; what it answers has the status in the body as well."""
+
+    async def answer(request: Request) -> Response:
+        return JSONResponse({**await handler(request, await caller(accounts, request)), "status": 200})
+
+    return telling(show_error, answer)
