@@ -62,6 +62,10 @@ CLOSES: Final = {signal.SIGTERM: SERVICE_RESTART, signal.SIGHUP: SERVICE_RESTART
 class Place(Neighbours, Protocol):
     """The place of this server among several that share their addresses and the sessions of their clients."""
 
+    @property
+    def others_serve(self) -> bool:
+        """Whether the server goes on when this one stops."""
+
     def describe(self) -> dict[str, Any]:
         """What `/health` says about it."""
 
@@ -136,7 +140,8 @@ async def _serve(
         }
         if place is not None:
             details |= place.describe()
-        ready = not (instance.draining or instance.database.away)
+        stopping = instance.draining and (place is None or not place.others_serve)
+        ready = not (stopping or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
     paths = Paths(engines, build_api(instance, accounts, health), None if place is None else place.relay)

@@ -1,0 +1,138 @@
+"""`catfish serve --workers N` in processes of its own, and raw requests to it, each on a connection of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import trio
+
+from tests.e2e.process import ServerProcess, until
+
+STARTED = re.compile(rb"a worker is started worker=(\d+) pid=(\d+)")
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+NO_REDIS = "redis://127.0.0.1:1/"
+"""Nobody listens there: sessions need none, and rooms are not what these tests are about."""
+
+
+class WorkersProcess(ServerProcess):
+    """With settings in a file, which may be changed; see `serving`."""
+
+    file: Path
+    count: int
+    _written: dict[str, Any]
+
+    @classmethod
+    @asynccontextmanager
+    async def serving(
+        cls, directory: Path, database_url: str, *options: str, count: int = 3, **settings: Any
+    ) -> AsyncIterator[Self]:
+        """Start it, with a database that is there already; end it.
+
+        Args:
+            directory: of the state and the settings.
+            settings: further ones, as `catfish.toml` has them.
+        """
+        async with trio.open_nursery() as nursery:
+            file = directory / "settings.toml"
+            server = cls(nursery, directory / "state", "--config", str(file), *options)
+            server.file, server.count = file, count
+            server._written = {"database_url": database_url, "redis_url": NO_REDIS, "workers": count, "grace_s": 1}
+            server.write(**settings)
+            try:
+                await server.start()
+                yield server
+            finally:
+                with trio.CancelScope(shield=True):
+                    if server.exit_status is None and server._process is not None:
+                        await server.end(signal.SIGTERM)
+                nursery.cancel_scope.cancel()
+
+    def write(self, **settings: Any) -> None:
+        """Change the settings, for a reload."""
+        self._written |= settings
+        self.file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in self._written.items()))
+
+    @property
+    def started(self) -> list[tuple[int, int]]:
+        """Index and process id of every worker that was started, in order."""
+        return [(int(index), int(pid)) for index, pid in STARTED.findall(self.output)]
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The latest process of each worker."""
+        return dict(self.started)
+
+    def says(self, text: str) -> bool:
+        return text.encode() in self.output
+
+    async def told(self, text: str, times: int = 1) -> None:
+        """Wait until it has said this so often."""
+        await until(lambda: self.output.count(text.encode()) >= times)
+
+    async def worker_that_answers(self, *, but: int | None = None) -> int:
+        """The index of a worker that answers a request."""
+        while True:
+            answer = await self.ask("GET", "/health")
+            assert answer.status == 200
+            index = int(json.loads(answer.body)["worker"])
+            if index != but:
+                return index
+
+    async def ask(self, method: str, target: str, body: bytes = b"") -> Answer:
+        """One request on a connection of its own."""
+        stream = await self.start_asking(method, target, body)
+        async with stream:
+            return parse(await read_all(stream))
+
+    async def start_asking(self, method: str, target: str, body: bytes = b"") -> trio.SocketStream:
+        stream = await self.dial()
+        head = f"{method} {target} HTTP/1.1\r\nHost: {self.address}\r\nConnection: close\r\n"
+        await stream.send_all(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return stream
+
+    async def open_websocket(self) -> trio.SocketStream:
+        """A WebSocket that says nothing and hears nothing."""
+        stream = await self.dial()
+        await stream.send_all(HANDSHAKE)
+        answer = await stream.receive_some()
+        assert answer.startswith(b"HTTP/1.1 101"), answer
+        return stream
+
+    async def dial(self) -> trio.SocketStream:
+        host, _, port = self.address.partition(":")
+        return await trio.open_tcp_stream(host, int(port))
+
+
+class Answer(NamedTuple):
+    status: int
+    head: str
+    body: bytes
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    return b"".join([data async for data in stream])
+
+
+def parse(answer: bytes) -> Answer:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head, "the connection was closed without an answer"
+    return Answer(int(head.split()[1]), head.decode().lower(), body)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
