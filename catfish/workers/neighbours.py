@@ -74,6 +74,11 @@ class Neighbours:
         # What was read in front of a request, and what goes with it.
         self._bytes_max = 2 * settings.request_head_bytes_max + 4_096
 
+    @property
+    def others_serve(self) -> bool:
+        """Whether the server goes on when this worker stops."""
+        return bool(self._others)
+
     def describe(self) -> dict[str, Any]:
         """For `/health`."""
         return {"worker": self.index, "handovers": attrs.asdict(self.handovers)}
@@ -87,7 +92,7 @@ class Neighbours:
     def taker(self, head: RequestHead, stream: trio.abc.Stream, *, stopping: bool) -> Hand | None:
         tag = self._owner(head.path, head.query)
         if tag is None and stopping:
-            tag = random.choice([tag for tag in self.serving if tag != self._tag] or [None])  # spreads load
+            tag = random.choice(self._others or [None])  # spreads load
         if tag is None or tag == self._tag:
             return None
         if isinstance(stream, PlainStream):
@@ -139,6 +144,10 @@ class Neighbours:
                 path.unlink(missing_ok=True)
 
     # Inside
+
+    @property
+    def _others(self) -> list[str]:
+        return [tag for tag in self.serving if tag != self._tag]
 
     def _owner(self, path: str, query: str) -> str | None:
         """The tag of the process whose session a request is for, which may be our own; None: it is for none."""
