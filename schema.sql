@@ -88,6 +88,7 @@ create table messages (
 );
 comment on table messages is 'Written only under the lock of the row in rooms, which also stands in for a foreign key.';
 create unique index messages_client_id on messages (room, user_id, client_id) where client_id is not null;
+create index messages_id on messages (id);
 
 create table message_changes (
     room bigint not null references rooms on delete cascade,
@@ -200,3 +201,10 @@ create table secrets (
     value text not null
 );
 comment on table secrets is 'What a server draws itself where no setting says it, so that all instances have the same.';
+
+create table outlet (
+    single boolean primary key default true check (single),
+    position bigint not null,
+    at timestamptz not null default now()
+) with (fillfactor = 10);
+comment on table outlet is 'Up to which message id everything was passed on to other services; no row: never anything.';

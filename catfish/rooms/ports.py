@@ -225,3 +225,53 @@ class Store(Protocol):
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
         """Move the members of instances whose lease has ended to `instance`, marked as away."""
         ...
+
+
+class Chunk(msgspec.Struct, kw_only=True):
+    """What `Tail.read` found."""
+
+    messages: list[Message]
+    """By id; without their reactions."""
+    position: int
+    """Continue behind this one: every message up to it was read, or does not exist."""
+    more: bool
+    """There are further messages, or there will be as soon as transactions that are under way have ended."""
+
+
+class Tail(Protocol):
+    """The messages of all rooms, one after the other, for one reader at a time among all instances.
+
+    A position is the id of a message, or a number between two. Messages are stored by many transactions at the same
+    time, so one with a smaller id may become visible after one with a larger id; `read` returns a message only when
+    none that is smaller can come any more.
+
+    Every method may raise `StoreUnavailable`; then the caller leads no longer.
+    """
+
+    async def lead(self) -> bool:
+        """Become the one reader, and stay it until `resign`; False while another instance is."""
+        ...
+
+    def resign(self) -> None:
+        """Let another instance read. Never waits and never raises."""
+        ...
+
+    async def newest(self) -> int:
+        """The largest id that was given to any message, whether it is stored already or never will be."""
+        ...
+
+    async def position(self) -> int | None:
+        """What was noted last, by whichever instance; None: never anything."""
+        ...
+
+    async def note(self, position: int) -> None:
+        """Remember how far messages were passed on."""
+        ...
+
+    async def before(self, position: int, count: int) -> int:
+        """The position behind which there are `count` messages up to `position`, or all of them if there are fewer."""
+        ...
+
+    async def read(self, position: int, limit: int) -> Chunk:
+        """The next messages behind `position`. Does not wait for any."""
+        ...
