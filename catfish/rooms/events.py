@@ -62,6 +62,13 @@ class RoomReady(Event, kw_only=True):
     name: ClassVar[str] = "room:ready"
 
 
+class UserDisconnected(Event, kw_only=True):
+    """An order to every instance: the user's sessions end. No member of a room hears it; `room` is empty."""
+
+    name: ClassVar[str] = "user:disconnected"
+    user: str
+
+
 class RoomClosed(Event, kw_only=True):
     name: ClassVar[str] = "room:closed"
 

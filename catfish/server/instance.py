@@ -16,6 +16,7 @@ from catfish.auth.tokens import TokenVerifier
 from catfish.config import Settings
 from catfish.net.timers import Timers
 from catfish.rooms.codes import draw_id
+from catfish.rooms.events import Event, UserDisconnected
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.archive import Archive
@@ -25,6 +26,7 @@ from catfish.server.lease import Lease
 from catfish.server.publisher import Publisher
 from catfish.server.rematching import Rematching
 from catfish.server.supervisor import RoomSupervisor
+from catfish.server.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +58,12 @@ class Instance:
         self.journal = Journal(store, settings, self.supervisor.compare_all, self.database)
         self.departures = Departures(self.id, self.supervisor, self.journal, timers)
         self.rematching = Rematching(self.id, self.supervisor, self.journal, self.departures, settings.rematch_s)
-        self.publisher = Publisher(self.journal, self.supervisor)
+        self.publisher = Publisher(self.journal, self.supervisor, self.policy)
         self.archive = Archive(store, self.supervisor, self.policy)
         self.admits: Callable[[str, str], Awaitable[bool]] | None = None
         """Whether a user may enter a room, by their ids, besides what the room itself says; None: always."""
+        self.users = Users()
+        self.supervisor.on_order = self._obey
         self.sessions: set[Session] = set()
         self.draining = False
         self.count_connections: Callable[[], int] = lambda: len(self.sessions)
@@ -84,6 +88,15 @@ class Instance:
             await nursery.start(self.supervisor.run)
             nursery.start_soon(self.rematching.run)
             task_status.started()
+
+    def disconnect(self, user: str) -> int:
+        """End all sessions of a user, here and on the other instances; how many there were here."""
+        self.supervisor.tell_instances(UserDisconnected(room="", user=user))
+        return self.users.disconnect(user)
+
+    def _obey(self, order: Event) -> None:
+        if isinstance(order, UserDisconnected):
+            self.users.disconnect(order.user)
 
     def figures(self) -> Figures:
         """What `catfish instances` shows of this one."""

@@ -12,11 +12,10 @@ from typing import Any
 from catfish.contracts.interface import Entry, Origin, Pairing
 from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
 from catfish.rooms.clock import now_ms
-from catfish.rooms.codes import draw_code, draw_id, normalise_code
+from catfish.rooms.codes import draw_id, normalise_code
 from catfish.rooms.commands import (
     Change,
     Changed,
-    CreateRoom,
     Join,
     Joined,
     Match,
@@ -33,9 +32,6 @@ from catfish.rooms.room import Audience, LiveRoom
 from catfish.server.archive import available
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
-
-CODE_TRIES = 8
-"""Draws before a room's code is given up; with a million rooms one draw in nine hundred is taken."""
 
 
 class Attendance:
@@ -105,6 +101,7 @@ class Participant:
         self.state: Any = None
         self.ended = False
         self._rooms: dict[str, Attendance] = {}
+        instance.users.add(self)
 
     # Identity
 
@@ -133,13 +130,20 @@ class Participant:
             name = self.policy.name(name)
         if user is not None:
             self.name = name or user
-            self.user = user
+            self._move_to(user)
         elif name is not None:
             self.name = name
 
     def resume(self, user: str, name: str, *, identified: bool, state: Any) -> None:
         """Be again who one was on an earlier connection. Not while the session is in rooms."""
-        self.user, self.name, self.identified, self.state = user, name, identified, state
+        self._move_to(user)
+        self.name, self.identified, self.state = name, identified, state
+
+    def _move_to(self, user: str) -> None:
+        self._instance.users.remove(self, self.user)
+        self.user = user
+        if not self.ended:
+            self._instance.users.add(self)
 
     def disconnect(self) -> None:
         self.hang_up(NORMAL)
@@ -176,21 +180,8 @@ class Participant:
         return attendance.live
 
     async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
-        if name is not None:
-            name = self.policy.name(name)
-        capacity = self.policy.capacity(kind, capacity)
-        id = draw_id("r")
-        for _ in range(CODE_TRIES):
-            command = CreateRoom(id=id, kind=kind, code=draw_code(), name=name, capacity=capacity, user=self.user)
-            try:
-                record = await self._instance.journal.perform(command, lambda record: record)
-            except Rejected as refusal:
-                if refusal.code != "code_taken":
-                    raise
-            else:
-                assert isinstance(record, RoomRecord)
-                return record.room
-        raise Rejected("internal", "no free code was found")
+        record = await self._instance.publisher.create(kind=kind, name=name, capacity=capacity, user=self.user)
+        return record.room
 
     def hosted(self, *, room: str | None = None, code: str | None = None) -> LiveRoom | None:
         return self._instance.supervisor.find(room, code)
@@ -396,6 +387,7 @@ class Participant:
     def end(self) -> None:
         """The connection is gone: nothing is heard any more, and the grace period runs."""
         self.ended = True
+        self._instance.users.remove(self, self.user)
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
             if attendance.live.closed:

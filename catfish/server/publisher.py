@@ -4,21 +4,24 @@ whichever instance its members are."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from catfish.contracts.interface import Origin
 from catfish.errors import Rejected
-from catfish.rooms.codes import draw_id
+from catfish.rooms.codes import draw_code, draw_id
 from catfish.rooms.commands import (
     AUTOMATIC_CLIENT_ID,
     Change,
     Changed,
+    CloseRoom,
+    CreateRoom,
     Delete,
     Edit,
     React,
     Read,
+    RoomRecord,
     SendMessage,
     Sent,
 )
@@ -30,17 +33,21 @@ from catfish.rooms.events import (
     MessageSent,
     MessagesRead,
 )
-from catfish.rooms.model import Message
-from catfish.rooms.policy import bad_request
+from catfish.rooms.model import Message, RoomKind
+from catfish.rooms.policy import Policy, bad_request
 from catfish.server.journal import Journal
 from catfish.server.supervisor import RoomSupervisor
+
+CODE_TRIES: Final = 8
+"""Draws before a room's code is given up; with a million rooms one draw in nine hundred is taken."""
 
 
 class Publisher:
     """Of one instance. What is submitted at the same time is stored and told in that order."""
 
-    def __init__(self, journal: Journal, supervisor: RoomSupervisor) -> None:
+    def __init__(self, journal: Journal, supervisor: RoomSupervisor, policy: Policy) -> None:
         self._journal = journal
+        self._policy = policy
         self._supervisor = supervisor
         self._automatic = AUTOMATIC_CLIENT_ID + draw_id("p")
         self._sent = 0
@@ -93,6 +100,35 @@ class Publisher:
             done(answer)
 
         self._journal.submit(command, stored)
+
+    async def create(
+        self, *, kind: RoomKind, name: str | None, capacity: int | None, user: str, id: str | None = None
+    ) -> RoomRecord:
+        """Make a room with a code. With an `id` that the same user made a room by before, it is that room.
+
+        Raises:
+            Rejected: bad_request, or as the store.
+        """
+        if name is not None:
+            name = self._policy.name(name)
+        capacity = self._policy.capacity(kind, capacity)
+        id = draw_id("r") if id is None else id
+        for _ in range(CODE_TRIES):
+            command = CreateRoom(id=id, kind=kind, code=draw_code(), name=name, capacity=capacity, user=user)
+            try:
+                record: RoomRecord = await self._journal.perform(command, lambda record: record)
+            except Rejected as refusal:
+                if refusal.code != "code_taken":
+                    raise
+            else:
+                return record
+        raise Rejected("internal", "no free code was found")
+
+    async def close(self, number: int, room: str) -> bool:
+        """Close a room; its members hear so, wherever they are. False when it was closed already."""
+        closed: bool = await self._journal.perform(CloseRoom(number=number), lambda closed: closed)
+        self._supervisor.tell_closed(number, room)
+        return closed
 
     async def post(self, command: SendMessage, origin: Origin | None = None) -> Message:
         """`send`, and wait for it. Rejected: as the store, or as `send`."""

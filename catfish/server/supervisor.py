@@ -49,6 +49,8 @@ RETRY_S = 1.0
 """Until the store is asked again."""
 EARLY_S = 0.05
 """For how long an event that came early waits for those before it to come by themselves."""
+EVERYWHERE = 0
+"""No room's number: what is told to the instances themselves goes by it."""
 CHANGES_PER_READ = 500
 ROOMS_PER_COMPARISON = 1_000
 
@@ -68,6 +70,7 @@ class RoomSupervisor:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.mirror: Mirror | None = None
         self.on_closed: Callable[[LiveRoom], None] = lambda live: None
+        self.on_order: Callable[[Event], None] = lambda event: None
         """Told of a closed room once its members were told; set by the one who keeps the members in the store."""
         self._connected = False
         self._store = store
@@ -190,6 +193,22 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
+    def tell_room(self, number: int, event: Event, to: str | None = None) -> None:
+        """An event from outside the room, for everyone or for one user; the room need not be hosted here."""
+        live = self._rooms.get(number)
+        if live is not None:
+            if to is None:
+                self._deliver(live, event)
+            else:
+                self._deliver_to(live, to, event)
+        if self.mirror is not None:
+            self.mirror.publish(number, event, to)
+
+    def tell_instances(self, event: Event) -> None:
+        """An event for the other instances themselves; `on_order` of each gets it."""
+        if self.mirror is not None:
+            self.mirror.publish(EVERYWHERE, event)
+
     def tell_left(self, number: int, event: MemberLeft) -> None:
         """A user is in the room on no instance any more; the room need not be hosted here."""
         live = self._rooms.get(number)
@@ -246,9 +265,12 @@ class RoomSupervisor:
     # What other instances tell
 
     def hosts(self, number: int) -> bool:
-        return number in self._rooms
+        return number in self._rooms or number == EVERYWHERE
 
     def mirrored(self, number: int, event: Event, to: str | None) -> None:
+        if number == EVERYWHERE:
+            self.on_order(event)
+            return
         live = self._rooms.get(number)
         if live is None:
             return
@@ -294,6 +316,12 @@ class RoomSupervisor:
             for number in some:
                 if number not in there:
                     self.hear_closed(number)
+
+    def tell_closed(self, number: int, room: str) -> None:
+        """The room was closed in the store just now; it need not be hosted here."""
+        self.hear_closed(number)
+        if self.mirror is not None:
+            self.mirror.publish(number, RoomClosed(room=room))
 
     def hear_closed(self, number: int) -> None:
         """The room was closed in the store."""

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from catfish.rooms.events import Custom, MessageSent
+from catfish.rooms.uuids import message_uuid
 from tests.contracts.harness import Heard, Socket, Sockets
 from tests.server.harness import Client
 
@@ -74,8 +75,8 @@ async def test_a_stored_message_is_heard_in_every_vocabulary(sockets: Sockets) -
         [yum("one", "nat", 1), yum("two", "yuri", 2), yum("three", paul, 3)],
         [peer("one", "nat", "Nat"), peer("two", "yuri", "yuri"), peer("three", paul, paul)],
         [
-            pulse("one", "nat", "Nat", "1"),
-            pulse("two", "yuri", "yuri", "2"),
+            pulse("one", "nat", "Nat", message_uuid(1, 1)),
+            pulse("two", "yuri", "yuri", message_uuid(1, 2)),
             ("receive-message", {"room": ROOM, "message": "three"}),
         ],
     ]
