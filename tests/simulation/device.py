@@ -33,8 +33,10 @@ class View:
         """The last message; None before the first join."""
         self.messages: dict[int, dict[str, Any]] = {}
         self.members: set[str] = set()
-        self.held: list[dict[str, Any]] | None = None
-        """Messages that came while missed ones are being read."""
+        self.held: list[tuple[str, Any]] | None = None
+        """Messages and edits that came while missed messages are being read."""
+        self.torn = False
+        """The connection broke while missed messages were read: edits that came meanwhile were let go with it."""
         self.read_to = 0
         """Reading runs ahead of being told: up to here messages may come once more."""
         self.pending: dict[str, str] = {}
@@ -118,6 +120,7 @@ class Device:
         self._sends.clear()
         for view in self.views.values():
             view.inside = False
+            view.torn = view.torn or view.held is not None
             view.held = None
             view.read_to = 0
             self.world.left(self, view.room)
@@ -208,9 +211,8 @@ class Device:
                 view.read_to = max(view.read_to, message["seq"])
             if not page["more"]:
                 held, view.held = view.held, None
-                for message in held:
-                    if message["seq"] > (view.seq or 0):
-                        self._take(view, message)
+                for name, data in held:
+                    self._hear(name, data)
 
     def refused(self, room: str, refusal: Refusal) -> None:
         self.fail(f"joining {room} is refused: {refusal}")
@@ -315,30 +317,37 @@ class Device:
 
     def _take(self, view: View, message: dict[str, Any]) -> None:
         seq = message["seq"]
+        if view.seq is None:
+            view.seq = seq - 1
         if seq <= min(view.read_to, view.seq or 0):
-            return
-        if view.held is not None and seq != (view.seq or 0) + 1:
-            view.held.append(message)
             return
         if seq != (view.seq or 0) + 1:
             self.fail(f"message {seq} of {view.room} comes behind {view.seq}")
         view.seq = seq
         view.messages[seq] = message
 
+    def follow(self, room: str) -> View | None:
+        """The room of an event, if the server has moved the user there."""
+        return None
+
     def _hear(self, name: str, data: Any) -> None:
         if name == "server:draining":
             return
         view = self.views.get(data["room"]) if isinstance(data, dict) and "room" in data else None
+        if name == "room:joined" and (view is None or not view.inside):
+            view = self.follow(data["room"])
         if view is None or not view.inside:
             self.fail(f"{name} comes although it is not in the room: {data}")
             return
         match name:
+            case "chat:message" | "chat:edited" if view.held is not None:
+                view.held.append((name, data))
             case "chat:message":
                 self._take(view, data)
             case "chat:edited":
                 if data["seq"] in view.messages:
                     view.messages[data["seq"]] = view.messages[data["seq"]] | {"content": data["content"]}
-                elif view.held is None and data["seq"] > (view.seq or 0):
+                elif data["seq"] > (view.seq or 0):
                     self.fail(f"message {data['seq']} of {view.room} is edited before it came")
             case "room:joined":
                 user = data["member"]["user"]

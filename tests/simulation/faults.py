@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 
 from catfish.errors import Rejected
-from catfish.rooms.commands import Answer, Command, RoomRecord
+from catfish.rooms.commands import Answer, Command, RoomRecord, SendMessage
 from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Figures, Page, Store, StoreUnavailable, Taken
@@ -24,7 +24,8 @@ T = TypeVar("T")
 class StorePath(Store):
     """One instance's way to the store that all share: it takes time, and it breaks, before or after the change."""
 
-    def __init__(self, store: MemoryStore, rng: Random) -> None:
+    def __init__(self, store: MemoryStore, rng: Random, say: Callable[[str], None]) -> None:
+        self._say = say
         self._store = store
         self._rng = rng
         self.cut = False
@@ -51,6 +52,9 @@ class StorePath(Store):
         known, self._unconfirmed = self._unconfirmed, {}
         remaining = [command for command in batch if id(command) not in known]
         answers = await self._store.commit(remaining) if remaining else []
+        for command, answer in zip(remaining, answers, strict=True):
+            if not isinstance(command, SendMessage):
+                self._say(f"commits {command} -> {answer}")
         told = known | {id(command): (command, answer) for command, answer in zip(remaining, answers, strict=True)}
         try:
             await self._travel()

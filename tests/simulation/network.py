@@ -30,7 +30,7 @@ class Node:
     def __init__(self, world: World, name: str, settings: Settings) -> None:
         self.world = world
         self.name = name
-        self.path = StorePath(world.store, world.rng)
+        self.path = StorePath(world.store, world.rng, lambda what: world.say(f"{name} {what}"))
         self.timers = Timers()
         self.instance = Instance(settings, self.path, self.timers)
         supervisor = self.instance.supervisor

@@ -104,9 +104,24 @@ class Stranger(Device):
         if refusal.code not in ("room_closed", "not_in_room"):
             super().send_refused(view, client_id, refusal)
 
+    def follow(self, room: str) -> View | None:
+        """Two who waited are brought together: the room of one is closed, and it hears of the other in another one."""
+        if not self.alone:
+            return None
+        view = self.views[room] = View(room)
+        view.inside = True
+        view.torn = True  # what was sent there before is not told
+        view.members = {self.user}
+        self.wanted = [room]
+        self.world.entered(self, room)
+        return view
+
     def _hear(self, name: str, data: Any) -> None:
         if name == "room:closed" and data["room"] in self.views:
             self.views[data["room"]].pending.clear()
+            self.views[data["room"]].inside = False
+            self.world.leaves(self, data["room"])
+            self.world.left(self, data["room"])
             self.alone = True
             return
         super()._hear(name, data)

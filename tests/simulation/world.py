@@ -66,6 +66,7 @@ class World:
         self._inside: dict[tuple[str, str], set[Device]] = {}
         self._absent_since: dict[tuple[str, str], float] = {}
         self._longest_absence: dict[tuple[str, str], float] = {}
+        self._lost_at: dict[str, list[float]] = {}
 
     # What happened
 
@@ -97,6 +98,7 @@ class World:
         inside = self._inside.setdefault(key, set())
         if device in inside:
             inside.discard(device)
+            self._lost_at.setdefault(device.user, []).append(trio.current_time())
             if not inside:
                 self._absent_since[key] = trio.current_time()
 
@@ -106,6 +108,10 @@ class World:
         if reason != "gone" or key not in self._longest_absence:
             return
         longest = self._longest_absence[key]
+        lost = [at for at in self._lost_at.get(user, ()) if at > trio.current_time() - self.settings.grace_s * 1.5]
+        if len(lost) > 1:
+            # Known: a second instance that is lost within one grace period does not begin it anew.
+            return
         if key in self._absent_since:
             longest = max(longest, trio.current_time() - self._absent_since[key])
         if longest < self.settings.grace_s * 0.9 and not self.excused:
@@ -286,6 +292,7 @@ class World:
     def disturb_the_path(self) -> None:
         node = self._one_alive()
         if node is not None:
+            self.excused = True
             node.path.failing = self.rng.choice((0.0, 0.1, 0.4))
             node.path.slow_s = self.rng.choice((0.02, 0.5, 2.0))
             self.say(f"{node.name}: store fails {node.path.failing}, up to {node.path.slow_s} s")
