@@ -188,6 +188,9 @@ class Departures:
                 return
             number, user = answer.record.number, command.user
             live = self._supervisor.get(number)
+            # Whoever it is that came, now or unheard of before: nobody has told the others.
+            room = answer.record.room.id
+            self._supervisor.tell_entered(number, MemberJoined(room=room, member=answer.member, stamp=answer.stamp))
             here = live is not None and user in live.members and live.members[user].listeners
             if not here and (number, user) not in self._absent:
                 self._start((number, user), answer.record.room.id, answer.member.name, 0.0, None)

@@ -182,6 +182,14 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(live.number, event)
 
+    def tell_entered(self, number: int, event: MemberJoined) -> None:
+        """A user is in the room, which need not be hosted here; those who know it are not told again."""
+        live = self._rooms.get(number)
+        if live is not None and live.hear_joined(event.member, event.stamp):
+            self._deliver_joined(live, event)
+        if self.mirror is not None:
+            self.mirror.publish(number, event)
+
     def tell_ready(self, live: LiveRoom) -> None:
         """Both strangers are there. Every instance says so to its own when it hears of the second one: told by itself,
         it might arrive without that one, or before."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.world import simulate
 
-SEEDS = 24
+SEEDS = 20
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
