@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 FIELD: Final = b"b"
 """Name of the one field of a mirror entry."""
@@ -93,6 +93,16 @@ class Line:
         """
         return ask_together([(self, commands)])[0]
 
+    def try_all(self, commands: Sequence[Command]) -> list[Any]:
+        """As `ask`, but a refusal of one command is its reply (a ResponseError), and the line stays open.
+
+        Raises:
+            RedisError: the connection was lost.
+        """
+        with self._used() as connection:
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [_reply_or_refusal(connection) for _ in commands]
+
     def ends(self, streams: Sequence[str]) -> list[bytes]:
         """The id of the last entry of each stream, `NOTHING` for one that has none.
 
@@ -126,3 +136,10 @@ def ask_together(questions: Sequence[tuple[Line, Sequence[Command]]]) -> list[li
             [connection.read_response() for _ in commands]
             for connection, (_, commands) in zip(connections, questions, strict=True)
         ]
+
+
+def _reply_or_refusal(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as refusal:
+        return refusal

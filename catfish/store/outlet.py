@@ -77,6 +77,7 @@ class PostgresTail(Tail):
         """The largest id that was given, and a transaction that began behind it."""
 
     async def lead(self) -> bool:
+        self._unwanted = False
         return await self._run(self._lead)
 
     def resign(self) -> None:
@@ -139,7 +140,6 @@ class PostgresTail(Tail):
                     self._close()
 
     def _connect(self) -> Connection:
-        self._unwanted = False
         connection = self._connector.connect()
         try:
             connection.execute(PREPARE)
