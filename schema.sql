@@ -46,6 +46,7 @@ create table members (
 comment on table members is 'A user in a room on an instance; the rows of one user in one room are one member.';
 comment on column members.position is 'Order of entering; the rows of one member share it.';
 create index members_instance on members (instance_id);
+create index members_user on members (user_id);
 create sequence member_positions as bigint owned by members.position;
 
 create table departed (
@@ -208,3 +209,16 @@ create table outlet (
     at timestamptz not null default now()
 ) with (fillfactor = 10);
 comment on table outlet is 'Up to which message id everything was passed on to other services; no row: never anything.';
+
+create table answers (
+    key text collate "C" primary key,
+    fingerprint text collate "C" not null,
+    at timestamptz not null default now(),
+    status integer,
+    kind text,
+    body bytea
+) with (fillfactor = 80);
+comment on table answers is 'To POST requests with an idempotency key; key is a hash of it and of who sent it where.';
+comment on column answers.fingerprint is 'Hash of the request''s body: another one under the same key is a mistake.';
+comment on column answers.status is 'Null while the request is being answered.';
+create index answers_at on answers (at);

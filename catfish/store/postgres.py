@@ -20,6 +20,7 @@ from catfish.store.accounts import Accounts
 from catfish.store.administration import Administration
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
+from catfish.store.directory import Answers, Directory
 from catfish.store.pool import Pool, PoolStatistics
 from catfish.store.sessions import Sessions
 
@@ -51,6 +52,8 @@ class PostgresStore(Store):
         self._committing = trio.CapacityLimiter(1)
         self._pool = Pool(connector, settings.database_pool_max - 1)
         self.accounts = Accounts(self._pool)
+        self.answers = Answers(self._pool)
+        self.directory = Directory(self._pool)
         self.sessions = Sessions(self._pool)
         self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()
