@@ -107,7 +107,8 @@ class Departures:
             self.restore(live, user)  # its row says that it is away
             return
         if live is not None:
-            live.enter(taken.member).member.away = True
+            self._supervisor.make_up_for_coming(live, taken.member)
+            live.members[user].member.away = True
         left_s = max(grace_s - taken.away_ms / 1000, 0.0)
         self._start((number, user), taken.record.room.id, taken.member.name, left_s, None)
 

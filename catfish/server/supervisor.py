@@ -438,6 +438,13 @@ class RoomSupervisor:
             if user not in users and presence.stamp < stamp:
                 self._make_up_for_leaving(live, user)
 
+    def make_up_for_coming(self, live: LiveRoom, member: Member) -> None:
+        """The store says that it is a member; tell those here who have not heard of its coming."""
+        known = member.user in live.members
+        live.enter(member)
+        if not known:
+            self._deliver_joined(live, MemberJoined(room=live.id, member=member))
+
     def _make_up_for_leaving(self, live: LiveRoom, user: str) -> None:
         presence = live.members[user]
         if presence.listeners:
@@ -457,8 +464,7 @@ class RoomSupervisor:
             user = member.user
             # Who left meanwhile is not to be judged by what was read before that; nor is, below, who came.
             if user not in live.members and user not in before and live.departed.get(user) == departed.get(user):
-                live.enter(member)
-                self._deliver_joined(live, MemberJoined(room=live.id, member=member))
+                self.make_up_for_coming(live, member)
         for user, stamp in before.items():
             presence = live.members.get(user)
             if user not in there and presence is not None and presence.stamp == stamp:
