@@ -193,8 +193,11 @@ class Departures:
             room = answer.record.room.id
             self._supervisor.tell_entered(number, MemberJoined(room=room, member=answer.member, stamp=answer.stamp))
             here = live is not None and user in live.members and live.members[user].listeners
-            if not here and (number, user) not in self._absent:
-                self._start((number, user), answer.record.room.id, answer.member.name, 0.0, None)
+            if not here:
+                # Also when it is absent already: what was repeated says that it is back, and is newer than its absence.
+                absence = self._absent.get((number, user))
+                left_s = 0.0 if absence is None else max(absence.timer.deadline - trio.current_time(), 0.0)
+                self._start((number, user), room, answer.member.name, left_s, None)
 
         try:
             self._journal.submit(command, done)
