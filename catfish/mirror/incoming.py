@@ -11,6 +11,7 @@ instance is told that there may be a gap: at once, but no more than once in `GAP
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from catfish.mirror import codec
@@ -25,6 +26,10 @@ SILENCE_S: Final = 5.0
 """Without any entry, not even a beat; then a publisher counts as dead."""
 STREAMS_MAX: Final = 1_024
 """Of one deployment; what says that it has more is not believed."""
+
+
+Sifted = codec.Batch | codec.CodecError
+"""The content of an entry of another instance."""
 
 
 class Delivery(NamedTuple):
@@ -48,9 +53,10 @@ class Incoming:
     """
     Args:
         instance: our own id; entries that carry it are not delivered.
+        clock: milliseconds since the epoch.
     """
 
-    def __init__(self, instance: str, mirrored: Mirrored) -> None:
+    def __init__(self, instance: str, mirrored: Mirrored, clock: Callable[[], int]) -> None:
         self.entries = 0
         """Of other instances, delivered or not."""
         self.events = 0
@@ -65,6 +71,7 @@ class Incoming:
         """How long our own newest entry took from here to here."""
         self._instance = instance
         self._mirrored = mirrored
+        self._clock = clock
         self._publishers: dict[tuple[int, str], _Publisher] = {}
         self._lost = False
         self._next_gap_at = float("-inf")
@@ -74,17 +81,23 @@ class Incoming:
         """Other instances that are heard."""
         return len({instance for _, instance in self._publishers})
 
-    def receive(self, stream: int, entry: bytes, now: float, now_ms: int) -> list[Delivery]:
-        """The events in an entry for rooms that are hosted here, in order; the caller hands them on."""
+    def sift(self, entry: bytes) -> Sifted | None:
+        """What is in an entry; None when it is our own. In any thread."""
         try:
             batch = codec.decode_batch(entry)
         except codec.CodecError as error:
-            self._unreadable(error)
+            return error
+        if batch.instance != self._instance:
+            return batch
+        self.lag_ms = max(0, self._clock() - batch.sent_at)
+        return None
+
+    def receive(self, stream: int, batch: Sifted, now: float) -> list[Delivery]:
+        """The events in an entry for rooms that are hosted here, in order; the caller hands them on."""
+        if isinstance(batch, codec.CodecError):
+            self._unreadable(batch)
             return []
         self.streams = max(self.streams, min(batch.streams, STREAMS_MAX))
-        if batch.instance == self._instance:
-            self.lag_ms = max(0, now_ms - batch.sent_at)
-            return []
         self.entries += 1
         if not self._in_order(stream, batch, now):
             self.stale += 1

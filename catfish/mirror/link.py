@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Final, NamedTuple
 
@@ -23,7 +23,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from catfish.config import Settings
 from catfish.mirror.addresses import Addresses, Server
-from catfish.mirror.line import FIELD, NOTHING, Command, Line, Reply, ask_together, parse_id
+from catfish.mirror.incoming import Sifted
+from catfish.mirror.line import FIELD, NOTHING, Command, Line, ask_together, parse_id
 from catfish.mirror.outgoing import Entry
 
 ENTRIES_PER_READ: Final = 64
@@ -46,6 +47,8 @@ class Lane:
         self.streams = tuple(streams)
         self.writer = writer
         self.reader = reader
+        self.at: dict[str, bytes] = {}
+        """The id of the newest entry that was read, by the stream's name."""
         self.taken = threading.Semaphore(1)
         """Released when the last reply was taken in; the next one is read meanwhile, and handed over behind it."""
 
@@ -54,8 +57,8 @@ class Arrival(NamedTuple):
     """What was read, until its lane is told that it was taken in."""
 
     lane: Lane
-    streams: list[tuple[int, list[tuple[bytes, bytes]]]]
-    """Streams, each with its new entries: id and data."""
+    streams: list[tuple[int, list[tuple[bytes, Sifted]]]]
+    """Streams, each with its new entries: id and content."""
 
 
 class Link:
@@ -63,9 +66,17 @@ class Link:
     Args:
         streams: how many are read; ours are the first `mirror_streams` of them.
         client_name: what Redis's CLIENT LIST shows.
+        sift: called with every entry, in the reader's thread; entries of which it makes None are passed over there.
     """
 
-    def __init__(self, addresses: Addresses, settings: Settings, streams: int, client_name: str) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        settings: Settings,
+        streams: int,
+        client_name: str,
+        sift: Callable[[bytes], Sifted | None],
+    ) -> None:
         self.lanes: list[Lane] = []
         self.arrivals: deque[Arrival] = deque()
         self.has_arrivals = trio.Event()
@@ -77,17 +88,18 @@ class Link:
         self._names = [stream_name(settings, stream) for stream in range(streams)]
         self._index = {name.encode(): stream for stream, name in enumerate(self._names)}
         self._client_name = client_name
+        self._sift = sift
         self._token = trio.lowlevel.current_trio_token()
         self._lane_of: dict[int, Lane] = {}
-        self._to_send: SimpleQueue[tuple[list[Entry], Positions] | None] = SimpleQueue()
+        self._to_send: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._closed = threading.Event()
 
     # Called from Trio
 
-    def submit(self, entries: list[Entry], positions: Positions) -> None:
-        """Send a batch; `positions` are those from before it."""
+    def submit(self, entries: list[Entry]) -> None:
+        """Send a batch."""
         self.in_flight.append(entries)
-        self._to_send.put((entries, positions))
+        self._to_send.put(entries)
 
     def close(self) -> None:
         """Threads that wait come to their end."""
@@ -114,18 +126,28 @@ class Link:
         positions: Positions = {}
         for lane in self.lanes:
             positions.update(zip(lane.streams, lane.writer.ends(self._of(lane)), strict=True))
-        self._add(entries, {})
+        self._add(entries)
         return positions
 
     def send(self) -> None:
-        """Send what is submitted, until the link is closed.
+        """Send what is submitted, until the link is closed: at once, and then all that came meanwhile.
 
         Raises:
             RedisError: the batches in flight may have arrived, or not.
         """
-        while (submitted := self._to_send.get()) is not None:
-            self._add(*submitted)
-            self.confirmed.append(self.in_flight.popleft())
+        interval_s = self._settings.mirror_interval_ms / 1000
+        sent_at = 0.0
+        while (first := self._to_send.get()) is not None:
+            wait_s = sent_at + interval_s - time.monotonic()
+            if wait_s > 0:
+                time.sleep(wait_s)
+            sent_at = time.monotonic()
+            batches = [first]
+            while not self._to_send.empty() and (another := self._to_send.get()) is not None:
+                batches.append(another)
+            self._add([entry for batch in batches for entry in batch])
+            for _ in batches:
+                self.confirmed.append(self.in_flight.popleft())
 
     def follow(self, lane: Lane, positions: Positions) -> None:
         """Read from these positions on, until the link is closed.
@@ -133,19 +155,28 @@ class Link:
         Raises:
             RedisError: the connection was lost.
         """
-        settings = self._settings
-        at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
+        interval_s = self._settings.mirror_interval_ms / 1000
         block_ms = round(self._block_s() * 1000)
+        lane.at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
+        read_at = 0.0
         while not self._closed.is_set():
-            reply: Reply = lane.reader.follow(at, count=ENTRIES_PER_READ, block_ms=block_ms)
+            reply = lane.reader.follow(lane.at, count=ENTRIES_PER_READ, block_ms=block_ms)
             if not reply:
                 continue
+            arrived = []
             for name, entries in reply:
-                at[name.decode()] = entries[-1][0]
-            lane.taken.acquire()
-            self.arrivals.append(Arrival(lane, [(self._index[name], entries) for name, entries in reply]))
-            self._token.run_sync_soon(self._ring, idempotent=True)
-            time.sleep(settings.mirror_interval_ms / 1000)
+                lane.at[name.decode()] = entries[-1][0]
+                sifted = [(id, content) for id, data in entries if (content := self._sift(data)) is not None]
+                if sifted:
+                    arrived.append((self._index[name], sifted))
+            if arrived:
+                lane.taken.acquire()
+                self.arrivals.append(Arrival(lane, arrived))
+                self._token.run_sync_soon(self._ring, idempotent=True)
+            # Entries that come far from each other are not waited for: they would not come together anyway.
+            last_read_at, read_at = read_at, time.monotonic()
+            if read_at - last_read_at < 2 * interval_s:
+                time.sleep(interval_s)
 
     def _add_lane(self, server: Server) -> None:
         settings = self._settings
@@ -171,24 +202,23 @@ class Link:
     def _block_s(self) -> float:
         return min(BLOCK_S_MAX, self._settings.mirror_timeout_s / 2)
 
-    def _add(self, entries: list[Entry], before: Positions) -> None:
+    def _add(self, entries: list[Entry]) -> None:
         """
         Raises:
-            Reopen: a stream gave out an id that is not above the one we know: it was made anew meanwhile.
+            Reopen: a stream gave out an id that is not above what was read before: it was made anew meanwhile.
             RedisError: as `send`.
         """
         entries_max = self._settings.mirror_entries_max
         commands: dict[Lane, list[Command]] = {}
-        streams: dict[Lane, list[int]] = {}
+        known: dict[Lane, list[bytes]] = {}
         for entry in entries:
-            lane = self._lane_of[entry.stream]
-            name = self._names[entry.stream]
+            lane, name = self._lane_of[entry.stream], self._names[entry.stream]
             commands.setdefault(lane, []).append(("XADD", name, "MAXLEN", "~", entries_max, "*", FIELD, entry.data))
-            streams.setdefault(lane, []).append(entry.stream)
+            known.setdefault(lane, []).append(lane.at.get(name, NOTHING))
         replies = ask_together([(lane.writer, asked) for lane, asked in commands.items()])
-        for added, ids in zip(streams.values(), replies, strict=True):
-            for stream, id in zip(added, ids, strict=True):
-                if parse_id(id) <= parse_id(before.get(stream, NOTHING)):
+        for before, ids in zip(known.values(), replies, strict=True):
+            for old, new in zip(before, ids, strict=True):
+                if parse_id(new) <= parse_id(old):
                     raise Reopen("a mirror stream was made anew")
 
 

@@ -1,10 +1,10 @@
 """The mirror: events for the members on other instances, over Redis Streams.
 
-Theory of operation. What is published in one turn of the event loop is encoded at once and leaves together, as one
-entry per stream; what is published while that one is fresh (`mirror_interval_ms`) leaves with the next. Every instance
-reads every stream, from the exact position where it was, and hands on what is meant for rooms that it hosts
-(`incoming`). An entry without events, a beat, follows a second after the last one, so a loss shows soon also when
-nothing happens, and an instance that stopped beating is known to be gone.
+Theory of operation. What is published in one turn of the event loop is encoded at once and makes one entry per stream;
+entries of several turns travel together (`mirror_interval_ms`). Every instance reads every stream, from the exact
+position where it was, and hands on what is meant for rooms that it hosts (`incoming`). An entry without events, a beat,
+follows a second after the last one, so a loss shows soon also when nothing happens, and an instance that stopped
+beating is known to be gone.
 
 Redis is *away* when a connection cannot be made or made anew at once, and when an answer takes longer than
 `mirror_timeout_s`. Then events are dropped and counted, the instance is told (`Mirrored.mirror_state`), and connecting
@@ -29,7 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from catfish.config import Settings
 from catfish.errors import StartError
 from catfish.mirror.addresses import Addresses
-from catfish.mirror.incoming import Incoming
+from catfish.mirror.incoming import Incoming, Sifted
 from catfish.mirror.line import parse_id
 from catfish.mirror.link import Link, Positions, Reopen
 from catfish.mirror.outgoing import Entry, Outgoing
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
 """Between two entries of an instance in a stream, at most."""
-IN_FLIGHT_MAX: Final = 4
-"""Batches that are sent ahead of Redis's answers."""
+IN_FLIGHT_MAX: Final = 64
+"""Batches that are handed over ahead of Redis's answers; what is published then waits."""
 SETTLE_S: Final = 0.001
 """Between two looks at whether Redis keeps up."""
 EVENTS_PER_TURN: Final = 32
@@ -104,7 +104,7 @@ class RedisMirror(Mirror):
         self._instance = instance
         self._mirrored = mirrored
         self._outgoing = Outgoing(settings, instance, now_ms(), now_ms, self._wake)
-        self._incoming = Incoming(instance, mirrored)
+        self._incoming = Incoming(instance, mirrored, now_ms)
         self._positions: Positions = {}
         self._unconfirmed: list[Entry] = []
         """Sent over a connection that broke; to be sent again if the next one is made at once."""
@@ -149,7 +149,9 @@ class RedisMirror(Mirror):
         failures = 0
         started = False
         while True:
-            link = Link(self._addresses, self._settings, self._streams, f"catfish:{self._instance}")
+            link = Link(
+                self._addresses, self._settings, self._streams, f"catfish:{self._instance}", self._incoming.sift
+            )
             lasted_s = 0.0
             try:
                 failure = await self._open(link)
@@ -243,16 +245,12 @@ class RedisMirror(Mirror):
         return failures[0]
 
     async def _send(self, link: Link, failures: list[RedisError]) -> None:
-        interval_s = self._settings.mirror_interval_ms / 1000
         try:
             while True:
                 self._wakeup = trio.Event()
                 await self._submit(link)
-                next_at = trio.current_time() + interval_s
                 with trio.move_on_after(BEAT_S):
                     await self._wakeup.wait()
-                if trio.current_time() < next_at:
-                    await trio.sleep_until(next_at)
         finally:
             if not failures:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_S):
@@ -265,7 +263,7 @@ class RedisMirror(Mirror):
         now = trio.current_time()
         entries = self._outgoing.take(now, BEAT_S * 0.9)
         if entries:
-            link.submit(entries, self._positions.copy())
+            link.submit(entries)
         self._incoming.look_around(now)
 
     async def _settle(self, link: Link, batches: int) -> None:
@@ -292,10 +290,11 @@ class RedisMirror(Mirror):
                 self._streams = self._incoming.streams
                 raise Reopen("another instance writes to more streams")
 
-    async def _take_in(self, stream: int, entries: list[tuple[bytes, bytes]]) -> None:
+    async def _take_in(self, stream: int, entries: list[tuple[bytes, Sifted]]) -> None:
         told = 0
-        for id, data in entries:
-            deliveries = self._incoming.receive(stream, data, trio.current_time(), now_ms())
+        now = trio.current_time()
+        for id, content in entries:
+            deliveries = self._incoming.receive(stream, content, now)
             self._positions[stream] = id
             for number, event, to in deliveries:
                 try:

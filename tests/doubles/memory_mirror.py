@@ -150,7 +150,7 @@ class MemoryMirror(Mirror):
         self._instance = instance
         self._mirrored = mirrored
         self._outgoing = Outgoing(settings, instance, epoch, self._now_ms, self._ring)
-        self._incoming = Incoming(instance, mirrored)
+        self._incoming = Incoming(instance, mirrored, self._now_ms)
         self._expected: list[tuple[float, str, int, Entry]] = []
         """When which entry of whom comes; the number keeps the order of what comes at the same time."""
         self._order = itertools.count()
@@ -241,8 +241,10 @@ class MemoryMirror(Mirror):
     def _receive(self, now: float) -> None:
         while self._expected and self._expected[0][0] <= now:
             _, _, _, entry = heapq.heappop(self._expected)
-            for number, event, to in self._incoming.receive(entry.stream, entry.data, now, self._now_ms()):
-                self._mirrored.mirrored(number, event, to)
+            content = self._incoming.sift(entry.data)
+            if content is not None:
+                for number, event, to in self._incoming.receive(entry.stream, content, now):
+                    self._mirrored.mirrored(number, event, to)
 
     def _ring(self) -> None:
         self._bell.set()

@@ -24,7 +24,7 @@ class Pair:
         self.settings = settings
         self.out = self.sender(epoch)
         self.site = Site("b")
-        self.incoming = Incoming("b", self.site)
+        self.incoming = Incoming("b", self.site, lambda: 1_500)
 
     def sender(self, epoch: int, name: str = "a") -> Outgoing:
         out = Outgoing(self.settings, name, epoch, lambda: 1_000, self._wake)
@@ -41,9 +41,13 @@ class Pair:
         return out.take(self.now, float("inf"))
 
     def receive(self, entries: Sequence[Entry]) -> list[str]:
-        deliveries = [d for entry in entries for d in self.incoming.receive(entry.stream, entry.data, self.now, 1_500)]
+        texts: list[str] = []
+        for entry in entries:
+            content = self.incoming.sift(entry.data)
+            if content is not None:
+                texts += [text_of(told.event) for told in self.incoming.receive(entry.stream, content, self.now)]
         self.incoming.tell_gap(self.now)
-        return [text_of(delivery.event) for delivery in deliveries]
+        return texts
 
     def gaps(self) -> int:
         """How many were told since the last time, with enough time in between."""
