@@ -14,6 +14,10 @@ import trio
 import trio_websocket
 import websockets.sync.client
 
+HANDSHAKE_S = 10.0
+LOST = (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, trio.TooSlowError, OSError)
+"""What a client gets from a server that goes away."""
+
 
 class Pipe(Protocol):
     """Messages either way."""
@@ -101,13 +105,15 @@ async def open_trio_websocket(url: str, subprotocol: str | None) -> AsyncIterato
     stream = await trio.open_tcp_stream(str(address.hostname), address.port or 80)
     # The library forgets its socket when the connection is reset, so it is closed here.
     async with stream, trio.open_nursery() as nursery:
-        yield await trio_websocket.wrap_client_stream(
-            nursery,
-            stream,
-            address.netloc,
-            f"{address.path}?{address.query}" if address.query else address.path,
-            subprotocols=None if subprotocol is None else [subprotocol],
-        )
+        with trio.fail_after(HANDSHAKE_S):  # it also waits for ever when the server dies during the handshake
+            connection = await trio_websocket.wrap_client_stream(
+                nursery,
+                stream,
+                address.netloc,
+                f"{address.path}?{address.query}" if address.query else address.path,
+                subprotocols=None if subprotocol is None else [subprotocol],
+            )
+        yield connection
         nursery.cancel_scope.cancel()
 
 

@@ -8,13 +8,12 @@ import signal
 from pathlib import Path
 
 import trio
-import trio_websocket
 
+from tests.e2e.clients import LOST
 from tests.e2e.process import ServerProcess, until
 from tests.e2e.socketio_client import SocketIOClient
 
 TIMEOUT_S = 180.0
-LOST = (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, OSError)
 
 
 class Listener:
