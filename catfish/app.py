@@ -27,9 +27,9 @@ from catfish import systemd
 from catfish.config import Settings
 from catfish.contracts.placement import Placement
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
-from catfish.http.api import build_api
-from catfish.http.app import Health
+from catfish.http.api import Stores, build_api
 from catfish.http.cors import Receive, Scope, Send
+from catfish.http.health import Health
 from catfish.http.paths import Paths
 from catfish.mirror.redis_mirror import RedisMirror
 from catfish.net.connection import Endpoint
@@ -108,6 +108,7 @@ async def _serve(
     timers = Timers()
     instance = Instance(settings, store, timers)
     accounts = Accounts(instance, store.accounts)
+    stores = Stores(administration=store.administration, answers=store.answers, directory=store.directory)
     if instance.tokens.required:
         instance.admits = accounts.admits
     native = NativeEndpoint(instance)
@@ -144,7 +145,7 @@ async def _serve(
         ready = not (stopping or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    paths = Paths(engines, build_api(instance, accounts, health), None if place is None else place.relay)
+    paths = Paths(engines, build_api(instance, accounts, stores, health), None if place is None else place.relay)
     http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)

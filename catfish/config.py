@@ -162,6 +162,9 @@ class Settings:
     request_head_timeout_s: float = setting(10.0, "Seconds for the whole head to arrive; a slower one is answered 408.")
     request_body_bytes_max: int = setting(262_144, "Bytes of an HTTP request body; a longer one is answered 413.")
     request_body_timeout_s: float = setting(10.0, "Seconds for the whole body to arrive; a slower one is answered 408.")
+    idempotency_s: float = setting(
+        86_400.0, "Seconds for which the answer to a POST with an Idempotency-Key is remembered, at least."
+    )
     http_keep_alive_s: float = setting(15.0, "Seconds that an idle HTTP connection stays open.")
     connections_max: int = setting(20_000, "Open connections; a further one is answered 503 and closed.")
 

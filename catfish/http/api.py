@@ -5,24 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from catfish.http.app import Health, build_app
+import attrs
+
+from catfish.http import docs, health, messages, root
+from catfish.http.app import build_app
 from catfish.http.cors import App, Cors
-from catfish.http.messages import message_routes
+from catfish.http.health import Health
+from catfish.http.idempotency import Idempotency
+from catfish.http.operations import Operation, build_routes
 from catfish.http.pulse import conversations, friends, users
-from catfish.http.root import root_routes
+from catfish.http.rooms import Rooms
+from catfish.http.server_api import ServerApi
+from catfish.rooms.directory import Answers, Directory
+from catfish.rooms.ports import Administration
+from catfish.server.access import Access
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
 
-def build_api(instance: Instance, accounts: Accounts, health: Callable[[], Health]) -> App:
-    """The ASGI application of one instance."""
-    settings = instance.settings
-    routes = [
-        *root_routes(accounts),
-        *message_routes(instance, accounts),
-        *users.routes(accounts, settings),
-        *friends.routes(accounts, settings),
-        *conversations.routes(accounts, settings),
+@attrs.frozen(kw_only=True)
+class Stores:
+    """What the API asks besides the instance."""
+
+    administration: Administration
+    answers: Answers
+    directory: Directory
+
+
+def build_operations(
+    instance: Instance, accounts: Accounts, stores: Stores, tell_health: Callable[[], Health]
+) -> list[Operation]:
+    """Every operation of one instance."""
+    access = Access(instance, accounts, stores.directory)
+    found = [
+        *health.operations(tell_health),
+        *root.operations(accounts),
+        *messages.operations(instance, accounts),
+        *Rooms(instance, access, stores.directory, stores.administration).operations(),
+        *ServerApi(instance, access, stores.directory).operations(),
+        *users.operations(instance, accounts),
+        *friends.operations(instance, accounts),
+        *conversations.operations(instance, accounts),
     ]
-    app = build_app(health, routes)
-    return Cors(cast(App, app), instance.settings.origins)
+    return [*found, *docs.operations(found)]
+
+
+def build_api(instance: Instance, accounts: Accounts, stores: Stores, tell_health: Callable[[], Health]) -> App:
+    """The ASGI application of one instance."""
+    once = Idempotency(instance.settings, stores.answers).once
+    routes = build_routes(build_operations(instance, accounts, stores, tell_health), once)
+    return Cors(cast(App, build_app(routes)), instance.settings.origins)

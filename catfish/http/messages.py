@@ -5,23 +5,47 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 
-from catfish.http import chatpoc, yum
+from catfish.http import chatpoc, shapes, yum
+from catfish.http.operations import Operation, Operations
 from catfish.http.pulse import conversations
-from catfish.http.pulse.common import answering
+from catfish.http.pulse.common import answering, show_error
 from catfish.http.refusals import telling
 from catfish.http.requests import decode_json, read_body
-from catfish.http.routing import route
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
 PATH: Final = "/api/messages"
+TAG: Final = "messages"
+PROBLEMS: Final = (shapes.ChatPocProblem, shapes.YumProblem, shapes.PulseProblem)
 
 
-def message_routes(instance: Instance, accounts: Accounts) -> list[BaseRoute]:
+class MessagesOf(msgspec.Struct):
+    """Of `roomCode`, `roomId` and `chatId` there is one."""
+
+    roomCode: str | None = None
+    roomId: str | None = None
+    chatId: str | None = None
+    limit: str | None = None
+    beforeId: int | None = None
+    cursor: str | None = None
+    pageParam: str | None = None
+
+
+class PostedMessage(msgspec.Struct):
+    """Either `roomCode`, `sender` and `content`, or `chatId` and `message`."""
+
+    roomCode: str | None = None
+    sender: str | None = None
+    content: str | None = None
+    chatId: str | None = None
+    message: str | None = None
+
+
+def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
     async def list_of_chatpoc(request: Request) -> Response:
         return await chatpoc.list_messages(instance, request)
 
@@ -34,7 +58,7 @@ def message_routes(instance: Instance, accounts: Accounts) -> list[BaseRoute]:
     lists = {
         "roomCode": telling(chatpoc.show_error, list_of_chatpoc),
         "roomId": telling(yum.show_error, list_of_yum),
-        "chatId": answering(accounts, list_of_pulse),
+        "chatId": telling(show_error, answering(accounts, list_of_pulse)),
     }
 
     async def list_messages(request: Request) -> Response:
@@ -50,6 +74,30 @@ def message_routes(instance: Instance, accounts: Accounts) -> list[BaseRoute]:
         async def send(request: Request, user: str) -> dict[str, Any]:
             return await conversations.send(accounts, decode_json(body, conversations.NewMessage), user)
 
-        return await answering(accounts, send)(request)
+        return await telling(show_error, answering(accounts, send))(request)
 
-    return [route(PATH, get=list_messages, post=telling(chatpoc.show_error, post_message))]
+    found = Operations(instance, TAG, chatpoc.show_error, PROBLEMS)
+    found.add(
+        "get",
+        PATH,
+        "List messages: of a room by its code, of an open room by its id, of a conversation",
+        list_messages,
+        access="caller",
+        query=MessagesOf,
+        answer=(list[shapes.ChatPocMessage], shapes.YumPage, shapes.HistoryAnswer),
+        more="By code with `limit` and `beforeId`, by id with `limit` and `cursor`: newest first."
+        " Of a conversation (with a token) with `pageParam`: thirty, oldest first.",
+    )
+    found.add(
+        "post",
+        PATH,
+        "Send a message: to a room by its code, or to a conversation",
+        post_message,
+        access="caller",
+        body=PostedMessage,
+        answer=(shapes.ChatPocMessage, shapes.SentAnswer),
+        status=201,
+        also=(200,),
+        more="Answered with 201 for a room, with 200 for a conversation, which takes a token.",
+    )
+    return found.all

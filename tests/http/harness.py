@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import unquote
 
 import attrs
 import msgspec
 import trio
 
-from catfish.http.api import build_api
-from catfish.http.app import Health
+from catfish.http.api import Stores, build_api
 from catfish.http.cors import App
+from catfish.http.health import Health
 from catfish.rooms.accounts import AccountStore
 from catfish.server.accounts import Accounts
 from catfish.store.postgres import PostgresStore
@@ -84,7 +85,7 @@ async def call(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": path,
+        "path": unquote(path),
         "raw_path": path.encode() if raw_path is None else raw_path,
         "query_string": query.encode(),
         "root_path": "",
@@ -107,12 +108,12 @@ async def call(
 class Api:
     """The HTTP side of a server whose other clients are those of `tests.server.harness`."""
 
-    def __init__(self, server: Server, accounts: AccountStore) -> None:
+    def __init__(self, server: Server, accounts: AccountStore, stores: Stores) -> None:
         self.server = server
         self.accounts = Accounts(server.instance, accounts)
         if server.instance.tokens.required:
             server.instance.admits = self.accounts.admits
-        self.app = build_api(server.instance, self.accounts, lambda: READY)
+        self.app = build_api(server.instance, self.accounts, stores, lambda: READY)
 
     async def get(self, target: str, **headers: str) -> Answer:
         return await call(self.app, "GET", target, headers=_fields(headers))
@@ -132,8 +133,12 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
 
 async def open_api(nursery: trio.Nursery, **settings: Any) -> Api:
     """Without accounts, and without a database."""
-    return Api(await start_server(nursery, **settings), cast(AccountStore, NoAccounts()))
+    nothing: Any = None
+    stores = Stores(administration=nothing, answers=nothing, directory=nothing)
+    return Api(await start_server(nursery, **settings), cast(AccountStore, NoAccounts()), stores)
 
 
 async def open_api_on(store: PostgresStore, nursery: trio.Nursery, **settings: Any) -> Api:
-    return Api(await start_server(nursery, cast(MemoryStore, store), **settings), store.accounts)
+    server = await start_server(nursery, cast(MemoryStore, store), **settings)
+    stores = Stores(administration=store.administration, answers=store.answers, directory=store.directory)
+    return Api(server, store.accounts, stores)

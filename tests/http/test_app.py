@@ -10,7 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from catfish.http.app import Health, build_app
+from catfish.http import health
+from catfish.http.app import build_app
+from catfish.http.health import Health
+from catfish.http.operations import build_routes
 from catfish.http.routing import route
 from tests.http.harness import call
 
@@ -19,7 +22,7 @@ READY = Health(ready=True, uptime_s=12.3456, details={"database": "ok", "status"
 
 @pytest.fixture
 def app() -> Starlette:
-    return build_app(lambda: READY)
+    return build_app(build_routes(health.operations(lambda: READY)))
 
 
 async def test_health_is_the_answer_that_every_existing_probe_expects(app: Starlette) -> None:
@@ -42,7 +45,8 @@ async def test_api_health_is_the_short_form(app: Starlette) -> None:
 
 
 async def test_a_server_that_is_not_ready_says_so_with_503() -> None:
-    app = build_app(lambda: Health(ready=False, uptime_s=1.0, details={"database": "unavailable"}))
+    away = Health(ready=False, uptime_s=1.0, details={"database": "unavailable"})
+    app = build_app(build_routes(health.operations(lambda: away)))
     answer = await call(app, "GET", "/health")
     assert answer.status == 503
     assert answer.json["status"] == "unavailable"

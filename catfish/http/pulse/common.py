@@ -9,9 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from catfish.errors import Rejected
-from catfish.http.refusals import Handler, telling
+from catfish.http import shapes
+from catfish.http.operations import Operations
+from catfish.http.refusals import Handler
 from catfish.http.requests import bearer
 from catfish.server.accounts import Accounts
+from catfish.server.instance import Instance
 
 Answering = Callable[[Request, str], Awaitable[dict[str, Any]]]
 """Handles a request of the user with that id; the members of the answer."""
@@ -31,9 +34,13 @@ async def caller(accounts: Accounts, request: Request) -> str:
 
 
 def answering(accounts: Accounts, handler: Answering) -> Handler:
-    """A route for those who have a token; what it answers has the status in the body as well."""
+    """A handler for those who have a token; what it answers has the status in the body as well."""
 
     async def answer(request: Request) -> Response:
         return JSONResponse({**await handler(request, await caller(accounts, request)), "status": 200})
 
-    return telling(show_error, answer)
+    return answer
+
+
+def operations_of(instance: Instance, tag: str) -> Operations:
+    return Operations(instance, tag, show_error, shapes.PulseProblem)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
 
-from catfish.config import Settings
 from catfish.contracts.pulsechat_shapes import (
     show_conversation,
     show_in_history,
@@ -18,12 +17,15 @@ from catfish.contracts.pulsechat_shapes import (
     show_with_members,
 )
 from catfish.errors import Rejected
-from catfish.http.pulse.common import answering, caller, show_error
-from catfish.http.refusals import telling
+from catfish.http import shapes
+from catfish.http.operations import Operation
+from catfish.http.pulse.common import answering, caller, operations_of
 from catfish.http.requests import bearer, parameter, read
-from catfish.http.routing import route
 from catfish.rooms.policy import bad_request
 from catfish.server.accounts import Accounts
+from catfish.server.instance import Instance
+
+TAG = "conversations"
 
 
 class NewConversation(msgspec.Struct):
@@ -34,6 +36,15 @@ class NewConversation(msgspec.Struct):
 
 class WhichConversation(msgspec.Struct):
     chatId: str
+
+
+class MessagesOf(msgspec.Struct):
+    chatId: str
+    pageParam: Annotated[str, Meta(description="Id of the oldest message that one has.")] | None = None
+
+
+class WhichMessage(msgspec.Struct):
+    messageId: str
 
 
 class NewMessage(msgspec.Struct):
@@ -71,7 +82,9 @@ async def send(accounts: Accounts, body: NewMessage, user: str) -> dict[str, Any
     return {"message": show_sent(message, number)}
 
 
-def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
+def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
+    settings = instance.settings
+
     async def create_one(request: Request, user: str) -> dict[str, Any]:
         return await create(accounts, await read(request, settings, NewConversation), user)
 
@@ -103,11 +116,61 @@ def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
         await accounts.delete(user, id)
         return {"message": "Message Deleted"}
 
-    return [
-        route("/api/new/chat", post=answering(accounts, create_one)),
-        route("/api/chats/all", get=answering(accounts, list_all)),
-        route("/api/chat/id", post=telling(show_error, show)),
-        route("/api/chat/messages", get=answering(accounts, messages)),
-        route("/api/chat/send/message", post=answering(accounts, send_one)),
-        route("/api/chat/message", delete=answering(accounts, delete)),
-    ]
+    found = operations_of(instance, TAG)
+    found.add(
+        "post",
+        "/api/new/chat",
+        "Begin a conversation of two, or a group",
+        answering(accounts, create_one),
+        access="token",
+        body=NewConversation,
+        answer=shapes.ConversationAnswer,
+        more="Two have one conversation, whoever begins it. A group has a name and two others at least.",
+    )
+    found.add(
+        "get",
+        "/api/chats/all",
+        "List one's conversations: the one with oneself, then the latest",
+        answering(accounts, list_all),
+        access="token",
+        answer=shapes.ConversationsAnswer,
+    )
+    found.add(
+        "post",
+        "/api/chat/id",
+        "Show a conversation",
+        show,
+        access="caller",
+        body=WhichConversation,
+        answer=shapes.ShownConversationAnswer,
+        more="Who has a token must be a member.",
+    )
+    found.add(
+        "get",
+        "/api/chat/messages",
+        "List thirty messages of a conversation, oldest first",
+        answering(accounts, messages),
+        access="token",
+        query=MessagesOf,
+        answer=shapes.HistoryAnswer,
+    )
+    found.add(
+        "post",
+        "/api/chat/send/message",
+        "Send a message to a conversation",
+        answering(accounts, send_one),
+        access="token",
+        body=NewMessage,
+        answer=shapes.SentAnswer,
+    )
+    found.add(
+        "delete",
+        "/api/chat/message",
+        "Delete a message",
+        answering(accounts, delete),
+        access="token",
+        query=WhichMessage,
+        answer=shapes.DeletedAnswer,
+        more="For its author; in a conversation of two for either.",
+    )
+    return found.all

@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.routing import BaseRoute
 
-from catfish.config import Settings
 from catfish.contracts.pulsechat_shapes import show_account, show_conversation, show_request
-from catfish.http.pulse.common import answering
+from catfish.http import shapes
+from catfish.http.operations import Operation
+from catfish.http.pulse.common import answering, operations_of
 from catfish.http.requests import read
-from catfish.http.routing import route
 from catfish.server.accounts import Accounts
+from catfish.server.instance import Instance
+
+TAG = "friends"
 
 
 class WhichFriend(msgspec.Struct):
@@ -29,7 +31,9 @@ class Declined(msgspec.Struct):
     requestId: int
 
 
-def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
+def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
+    settings = instance.settings
+
     async def send(request: Request, user: str) -> dict[str, Any]:
         body = await read(request, settings, WhichFriend)
         found, new = await accounts.request(user, body.friendId)
@@ -53,10 +57,50 @@ def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
         body = await read(request, settings, WhichFriend)
         return {"removedFriend": show_account(await accounts.part(user, body.friendId))}
 
-    return [
-        route("/api/friendrequest/send", post=answering(accounts, send)),
-        route("/api/friend/requests", get=answering(accounts, show)),
-        route("/api/friend/accept", post=answering(accounts, accept)),
-        route("/api/friend/decline", post=answering(accounts, decline)),
-        route("/api/friend/remove", post=answering(accounts, remove)),
-    ]
+    found = operations_of(instance, TAG)
+    found.add(
+        "post",
+        "/api/friendrequest/send",
+        "Ask somebody to be a friend",
+        answering(accounts, send),
+        access="token",
+        body=WhichFriend,
+        answer=shapes.RequestAnswer,
+        more="Where a request is pending between the two, that one is answered as `existingFriend`.",
+    )
+    found.add(
+        "get",
+        "/api/friend/requests",
+        "List requests that one sent or received and that were not declined, newest first",
+        answering(accounts, show),
+        access="token",
+        answer=shapes.RequestsAnswer,
+    )
+    found.add(
+        "post",
+        "/api/friend/accept",
+        "Accept a request",
+        answering(accounts, accept),
+        access="token",
+        body=Accepted,
+        answer=shapes.AcceptedAnswer,
+    )
+    found.add(
+        "post",
+        "/api/friend/decline",
+        "Decline a request",
+        answering(accounts, decline),
+        access="token",
+        body=Declined,
+        answer=shapes.DeclinedAnswer,
+    )
+    found.add(
+        "post",
+        "/api/friend/remove",
+        "Be friends no more",
+        answering(accounts, remove),
+        access="token",
+        body=WhichFriend,
+        answer=shapes.RemovedAnswer,
+    )
+    return found.all

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute
 
-from catfish.config import Settings
 from catfish.contracts.pulsechat_shapes import show_account, show_found, show_own_account
 from catfish.errors import Rejected
-from catfish.http.pulse.common import answering, show_error
-from catfish.http.refusals import telling
+from catfish.http import shapes
+from catfish.http.operations import Operation
+from catfish.http.pulse.common import answering, operations_of
 from catfish.http.requests import parameter, read
-from catfish.http.routing import route
 from catfish.http.trust import TrustedAddresses, has_api_key
 from catfish.rooms.policy import bad_request
 from catfish.server.accounts import Accounts
+from catfish.server.instance import Instance
+
+TAG = "accounts"
 
 
 class Login(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +37,17 @@ class WhichUser(msgspec.Struct):
     id: str
 
 
-def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
+class Wanted(msgspec.Struct):
+    query: Annotated[str, Meta(description="A part of the name, in any case.")] | None = None
+    pageNumber: Annotated[str, Meta(description="From 1 on, thirty a page; what is no number is 1.")] | None = None
+
+
+class WhichUserToShow(msgspec.Struct):
+    id: str | None = None
+
+
+def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
+    settings = instance.settings
     trusted = TrustedAddresses(settings.login_from)
 
     async def login(request: Request) -> Response:
@@ -64,8 +76,34 @@ def routes(accounts: Accounts, settings: Settings) -> list[BaseRoute]:
             return {"message": "No User found"}
         return {"user": show_own_account(account) if account.id == user else show_account(account)}
 
-    return [
-        route("/api/auth/login", post=telling(show_error, login)),
-        route("/api/users/all", get=answering(accounts, search)),
-        route("/api/user", get=answering(accounts, show)),
-    ]
+    found = operations_of(instance, TAG)
+    found.add(
+        "post",
+        "/api/auth/login",
+        "Sign somebody in whom a provider vouched for",
+        login,
+        access="server",
+        body=Login,
+        answer=shapes.LoginAnswer,
+        more="For a front end's own server, which has asked the provider. The first time makes the account.",
+    )
+    found.add(
+        "get",
+        "/api/users/all",
+        "Find accounts by a part of their name, newest first",
+        answering(accounts, search),
+        access="token",
+        query=Wanted,
+        answer=shapes.FoundAnswer,
+    )
+    found.add(
+        "get",
+        "/api/user",
+        "Show an account",
+        answering(accounts, show),
+        access="token",
+        query=WhichUserToShow,
+        answer=shapes.UserAnswer,
+        more="The id may also come as `{id}` in a JSON body.",
+    )
+    return found.all

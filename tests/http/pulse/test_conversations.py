@@ -10,18 +10,12 @@ import trio
 
 from catfish.store.postgres import PostgresStore
 from tests.contracts.harness import Socket, Sockets
+from tests.e2e.process import until
 from tests.http.harness import Answer, Api, open_api_on
-from tests.http.pulse.conftest import Person, sign_in
+from tests.http.people import Person, sign_in
 
 SECRET = "a secret of at least thirty-two bytes"
 NOWHERE = str(uuid.uuid4())
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Wait for what the database's thread does."""
-    with trio.fail_after(10):
-        while not happened():  # noqa: ASYNC110 - nobody here could set an event
-            await trio.sleep(0.01)
 
 
 async def ask(socket: Socket, event: str, *args: Any) -> list[Any]:
@@ -116,7 +110,8 @@ async def test_a_message_is_answered_listed_and_delivered(ann: Person, bob: Pers
     ]
     assert str(uuid.UUID(message["id"])) == message["id"]
     assert (message["body"], message["userId"], message["conversationId"]) == ("hello", ann.id, two)
-    await until(lambda: bool(socket.log))
+    with trio.fail_after(10):
+        await until(lambda: bool(socket.log))
     [(event, heard)] = socket.heard()
     author = {"id": ann.id, "name": "ANN", "email": "ann@example.test", "image": "http://img.test/ANN.png"}
     assert (event, heard["id"], heard["body"], heard["chatId"]) == ("MESSAGE", message["id"], "hello", two)
@@ -135,7 +130,8 @@ async def test_a_message_without_a_text_is_one(ann: Person, bob: Person, api: Ap
         answer = await ann.post("/api/chat/send/message", body)
         assert (answer.status, answer.json["message"]["body"]) == (200, None)
     assert [message["body"] for message in await history(ann, two)] == [None, None, None]
-    await until(lambda: len(socket.log) == 3)
+    with trio.fail_after(10):
+        await until(lambda: len(socket.log) == 3)
     assert [heard["body"] for _, heard in socket.heard()] == [None, None, None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.http.pulse.conftest import Person
+from tests.http.people import Person
 
 SEND, ACCEPT, DECLINE = "/api/friendrequest/send", "/api/friend/accept", "/api/friend/decline"
 

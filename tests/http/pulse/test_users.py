@@ -10,7 +10,7 @@ import trio
 
 from catfish.store.postgres import PostgresStore
 from tests.http.harness import Api, call, open_api_on
-from tests.http.pulse.conftest import Person, sign_in
+from tests.http.people import Person, sign_in
 
 LOGIN = "/api/auth/login"
 BODY = {"name": "ANN", "email": "ann@example.test", "provider": "google", "oauth_id": "oid-ann"}
