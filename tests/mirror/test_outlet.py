@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
 import redis
 import trio
@@ -222,6 +223,24 @@ async def test_a_leader_that_lost_its_lock_unnoticed_adds_nothing_twice(world: W
     await until(lambda: second.statistics().leading)
     await until(lambda: world.texts() == numbered(1, 30))
     assert added + first.statistics().sent + second.statistics().sent == 30
+
+
+async def test_leaders_that_lose_their_connection_again_and_again_pass_nothing_over(world: World) -> None:
+    for _ in range(2):
+        await world.start()
+
+    def cut() -> None:
+        with psycopg.connect(world.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'catfish outlet'"
+            )
+
+    for i in range(1, 41):
+        await world.store_messages(*numbered(10 * i - 9, 10 * i))
+        if i % 8 == 0:
+            await trio.to_thread.run_sync(cut)
+        await trio.sleep(0.02)
+    await until(lambda: world.texts() == numbered(1, 400))
 
 
 async def test_stopping_waits_for_nobody(world: World) -> None:

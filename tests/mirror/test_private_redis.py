@@ -63,9 +63,9 @@ async def test_it_starts_writes_nothing_to_disk_opens_no_port_and_stops(redis_di
     async with running(server) as url:
         pid = server.statistics().pid
         assert ask(url, "SET", "a", "1")
-        assert ask(url, "CONFIG", "GET", "port") == {"port": "0"}
-        assert ask(url, "CONFIG", "GET", "save") == {"save": ""}
-        assert ask(url, "CONFIG", "GET", "appendonly") == {"appendonly": "no"}
+        with redis.Redis.from_url(url) as client:
+            for name, value in (("port", "0"), ("save", ""), ("appendonly", "no")):
+                assert client.config_get(name) == {name: value}
         assert alive(pid)
     assert not alive(pid)
     assert {path.name for path in (redis_dir / "deep/er/redis").iterdir()} <= {"lock", "redis.log", "redis.sock"}

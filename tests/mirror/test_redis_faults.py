@@ -345,3 +345,23 @@ async def test_the_lag_is_that_of_an_entry_from_here_to_here(real: RedisWorld) -
     a = await real.join("a")
     a.say("x")
     await until(lambda: a.mirror.statistics().lag_ms is not None)
+
+
+async def test_an_account_with_the_documented_rights_is_enough(real: RedisWorld) -> None:
+    rights = ["~catfish:*", "-@all", "+xadd", "+xread", "+xrevrange", "+del", "+client"]
+    await real.ask("ACL", "SETUSER", "cat", "on", ">pa55word", *rights)
+    sites = [Site(name) for name in "ab"]
+    url = real.server.url.replace("unix://", "unix://cat:pa55word@")
+    async with trio.open_nursery() as nursery:
+        for site in sites:
+            mirror = site.mirror = RedisMirror(SETTINGS, site.name, site, url=url)
+            await nursery.start(mirror.run)
+        sites[0].say("hello")
+        await until(lambda: sites[1].texts() == ["hello"])
+        nursery.cancel_scope.cancel()
+    denied = Site("c")
+    mirror = denied.mirror = RedisMirror(SETTINGS, "c", denied, url=url.replace("pa55word", "wrong"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(mirror.run)
+        assert denied.states == [False]
+        nursery.cancel_scope.cancel()
