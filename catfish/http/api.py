@@ -42,7 +42,7 @@ def build_operations(
         *root.operations(accounts),
         *messages.operations(instance, accounts),
         *Rooms(instance, access, stores.directory, stores.administration).operations(),
-        *ServerApi(instance, access, stores.directory).operations(),
+        *ServerApi(instance, stores.directory).operations(),
         *users.operations(instance, accounts),
         *friends.operations(instance, accounts),
         *conversations.operations(instance, accounts),

@@ -199,7 +199,7 @@ class Rooms:
         return RoomAnswer(room=(await self._see(call)).room)
 
     async def find(self, call: Call) -> RoomAnswer:
-        return RoomAnswer(room=(await self._access.find(code=call.path["code"])).room)
+        return RoomAnswer(room=(await self._instance.archive.record(code=call.path["code"])).room)
 
     async def close(self, call: Call) -> Closed:
         record = await self._access.end(call.path["room"], call.user, is_server=call.is_server)

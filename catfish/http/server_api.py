@@ -14,7 +14,6 @@ from catfish.rooms.commands import SendMessage
 from catfish.rooms.directory import Directory
 from catfish.rooms.events import Custom
 from catfish.rooms.model import Member, Message, Room
-from catfish.server.access import Access
 from catfish.server.archive import available
 from catfish.server.instance import Instance
 from catfish.wire.native import check_data
@@ -66,9 +65,8 @@ class Disconnected(Camel):
 
 
 class ServerApi:
-    def __init__(self, instance: Instance, access: Access, directory: Directory) -> None:
+    def __init__(self, instance: Instance, directory: Directory) -> None:
         self._instance = instance
-        self._access = access
         self._directory = directory
 
     def operations(self) -> list[Operation]:
@@ -122,7 +120,7 @@ class ServerApi:
         name = user if body.name is None else policy.name(body.name)
         reply_to = None if body.reply_to is None else policy.seq("replyTo", body.reply_to)
         check_data(body.data, policy.settings.data_bytes_max, "data")
-        record = await self._access.find(id=call.path["room"])
+        record = await self._instance.archive.record(room=call.path["room"])
         command = SendMessage(
             number=record.number,
             room=record.room.id,
@@ -142,7 +140,7 @@ class ServerApi:
         check_data(body.data, policy.settings.data_bytes_max, "data")
         event, user = policy.event(body.event), policy.user(body.user)
         to = None if body.to is None else policy.user(body.to, "to")
-        record = await self._access.find(id=call.path["room"])
+        record = await self._instance.archive.record(room=call.path["room"])
         told = Custom(room=record.room.id, user=user, event=event, data=body.data)
         self._instance.supervisor.tell_room(record.number, told, to)
         return Told()

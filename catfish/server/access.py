@@ -26,25 +26,9 @@ class Access:
         self._accounts = accounts
         self._directory = directory
 
-    async def find(self, *, id: str | None = None, code: str | None = None) -> RoomRecord:
-        """A room, whoever asks; a code admits. Rejected: bad_request, no_such_room, no_such_code."""
-        policy = self._instance.policy
-        if id is not None:
-            policy.room(id)
-        if code is not None:
-            policy.code(code)
-        record = await available(self._instance.store.room(id=id, code=code))
-        if record is None:
-            raise (
-                Rejected("no_such_room", f"there is no room {id!r}")
-                if id is not None
-                else Rejected("no_such_code", f"there is no room with the code {code!r}")
-            )
-        return record
-
     async def see(self, id: str, user: str | None, *, is_server: bool) -> RoomRecord:
-        """The room, when it may be seen. Rejected: as `find`; forbidden."""
-        record = await self.find(id=id)
+        """The room, when it may be seen. Rejected: bad_request, no_such_room, forbidden."""
+        record = await self._instance.archive.record(room=id)
         if not (is_server or await self._is_seen(record, user)):
             raise Rejected("forbidden", "room: only its members see it")
         return record
@@ -57,8 +41,8 @@ class Access:
         return record.created_by == user or await available(self._directory.is_member(record.number, user))
 
     async def end(self, id: str, user: str | None, *, is_server: bool) -> RoomRecord:
-        """The room, when it may be ended. Rejected: as `find`; forbidden."""
-        record = await self.find(id=id)
+        """The room, when it may be ended. Rejected: bad_request, no_such_room, forbidden."""
+        record = await self._instance.archive.record(room=id)
         if not is_server and (user is None or record.created_by != user):
             raise Rejected("forbidden", "room: only who made it closes it")
         return record

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from catfish.errors import Rejected
 from catfish.rooms.codes import normalise_code
+from catfish.rooms.commands import RoomRecord
 from catfish.rooms.model import Message, Room
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Page, Store, StoreUnavailable
@@ -34,19 +35,24 @@ class Archive:
 
     async def find(self, *, room: str | None = None, code: str | None = None) -> tuple[int, Room]:
         """A room and its number. Rejected: bad_request, no_such_room, no_such_code."""
+        record = await self.record(room=room, code=code)
+        return record.number, record.room
+
+    async def record(self, *, room: str | None = None, code: str | None = None) -> RoomRecord:
+        """All that is stored of a room; one that is hosted here costs nothing. Rejected: as `find`."""
         if room is not None:
             self._policy.room(room)
         if code is not None:
             code = normalise_code(self._policy.code(code))
         live = self._supervisor.find(room, code)
         if live is not None:
-            return live.number, live.view()
+            return RoomRecord(number=live.number, room=live.view(), created_by=live.created_by, revision=live.revision)
         record = await available(self._store.room(id=room, code=code))
         if record is None:
             if room is not None:
                 raise Rejected("no_such_room", f"there is no room {room!r}")
             raise Rejected("no_such_code", f"there is no room with the code {code!r}")
-        return record.number, record.room
+        return record
 
     async def history(
         self, number: int, *, before: int | None = None, after: int | None = None, limit: int | None = None

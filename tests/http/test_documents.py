@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 import trio
 
+from catfish.http.refusals import STATUS
 from catfish.store.postgres import PostgresStore
 from tests.http.harness import call, open_api, open_api_on
 
+ROOT = Path(__file__).parents[2]
 SECRET = "a secret of at least thirty-two bytes"
 KEY = "the key of the server"
 
@@ -97,6 +100,16 @@ async def test_the_page_has_every_operation_and_loads_nothing(document: dict[str
     assert page.links == {"/openapi.json"} | {f"#{name}" for name in page.ids}
     for path in document["paths"]:
         assert f"<code>{path}</code>" in text
+
+
+async def test_the_guide_names_what_there_is(document: dict[str, Any]) -> None:
+    guide = (ROOT / "docs" / "http.md").read_text("utf-8")
+    protocol = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    named = {(method.lower(), path) for method, path in re.findall(r"`(GET|POST|DELETE) (/[\w/{}]+)", guide)}
+    assert named <= {(method, path) for method, path, _ in operations(document)}
+    assert len(named) > 8
+    assert {code for code in STATUS if f"`{code}`" not in guide + protocol} == set()
+    assert set(re.findall(r"`(\w+_\w+)`", guide)) >= {"idempotency_s", "login_from", "api_key", "jwt_secret"}
 
 
 INJECTIONS = ["'; drop table rooms; --", "<script>", "../../etc/passwd", "%00", "%F0%9F%98%80", "x" * 3000, "%ff", "-1"]
