@@ -113,6 +113,8 @@ class RedisMirror(Mirror):
         self._streams = settings.mirror_streams
         """How many are read: as many as any instance writes."""
         self._link: Link | None = None
+        self._look_at = 0.0
+        """When it is time to see who has fallen silent."""
         self._wakeup = trio.Event()
         self._threads = trio.CapacityLimiter(math.inf)  # two for each server, and those that are coming to their end
 
@@ -165,7 +167,7 @@ class RedisMirror(Mirror):
             finally:
                 link.close()
             self._count_confirmed(link)
-            self._unconfirmed += [entry for batch in link.in_flight for entry in batch]
+            self._unconfirmed += [entry for batch in list(link.in_flight) for entry in batch]
             if lasted_s >= STABLE_S:
                 failures = 0
             if isinstance(failure, Reopen) or (lasted_s >= STABLE_S and not isinstance(failure, RedisTimeoutError)):
@@ -264,7 +266,9 @@ class RedisMirror(Mirror):
         entries = self._outgoing.take(now, BEAT_S * 0.9)
         if entries:
             link.submit(entries)
-        self._incoming.look_around(now)
+        if now >= self._look_at:
+            self._look_at = now + BEAT_S
+            self._incoming.look_around(now)
 
     async def _settle(self, link: Link, batches: int) -> None:
         """Wait until fewer batches than that are unconfirmed."""
