@@ -1,5 +1,5 @@
-"""What PulseChat's routes answer: its accounts, conversations, messages and requests, in the keys and the order that its
-clients know."""
+"""What PulseChat's routes answer: its accounts, conversations, messages and requests, in the keys and the order that
+its clients know."""
 
 from __future__ import annotations
 
