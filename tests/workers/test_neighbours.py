@@ -227,11 +227,11 @@ async def test_who_stops_gives_what_is_not_for_its_sessions_to_who_serves(tmp_pa
     async with open_town(tmp_path) as (here, there):
         stream, client = plain()
         assert here.neighbours.taker(head("EIO=4"), stream, stopping=True) is None  # nobody serves
-        assert not here.neighbours.others_serve
+        assert [worker.neighbours.others_serve for worker in (here, there)] == [False, False]
         await here.parent.send_all(build_line(Serving(("aaaa", "bbbb"))))
         while not here.neighbours.serving:
             await trio.lowlevel.checkpoint()
-        assert here.neighbours.others_serve
+        assert [worker.neighbours.others_serve for worker in (here, there)] == [True, False]
         assert here.neighbours.taker(head("EIO=4"), stream, stopping=False) is None
         assert here.neighbours.taker(head("sid=aaaax"), stream, stopping=True) is None
         for query, path in (("EIO=4", "/socket.io/"), ("", "/ws"), ("", "/health")):
