@@ -10,8 +10,8 @@ came in as `data`: {"pulse": {"event", "text", "value"}}, where `text` is the wa
 there; a message that is only an image has the image's address as its content, and no such way. From these it is put
 together again, also when it was read from the store.
 
-A value comes back as it came, with the client's own `id` or none. Where a value is made up here (for a message that came
-over HTTP, or from another vocabulary) its `id` is the UUID by which the routes know the message (`rooms.uuids`).
+A value comes back as it came, with the client's own `id` or none. Where a value is made up here (for a message that
+came over HTTP, or from another vocabulary) its `id` is the UUID by which the routes know the message (`rooms.uuids`).
 
 A page joins a conversation in each of its views, and leaves in each of them: a socket is out when it has left as often
 as it joined.
