@@ -14,7 +14,7 @@ from typing import Self
 
 import trio
 
-READY = re.compile(rb"catfish listens on http://(127\.0\.0\.1:\d+)")
+READY = re.compile(rb"catfish listens on https?://(127\.0\.0\.1:\d+)")
 START_S = 60.0
 STOP_S = 20.0
 

@@ -7,19 +7,21 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import trio
 
 from tests.e2e.process import ServerProcess, until
+from tests.net.harness import client_context
 
 STARTED = re.compile(rb"a worker is started worker=(\d+) pid=(\d+)")
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 NO_REDIS = "redis://127.0.0.1:1/"
 """Nobody listens there: sessions need none, and rooms are not what these tests are about."""
 
@@ -72,6 +74,12 @@ class WorkersProcess(ServerProcess):
         """The latest process of each worker."""
         return dict(self.started)
 
+    def kill_worker(self, index: int) -> None:
+        os.kill(self.pids[index], signal.SIGKILL)
+
+    def reload(self) -> None:
+        os.kill(self.pid, signal.SIGHUP)
+
     def says(self, text: str) -> bool:
         return text.encode() in self.output
 
@@ -79,14 +87,24 @@ class WorkersProcess(ServerProcess):
         """Wait until it has said this so often."""
         await until(lambda: self.output.count(text.encode()) >= times)
 
-    async def worker_that_answers(self, *, but: int | None = None) -> int:
-        """The index of a worker that answers a request."""
-        while True:
-            answer = await self.ask("GET", "/health")
-            assert answer.status == 200
-            index = int(json.loads(answer.body)["worker"])
-            if index != but:
-                return index
+    async def healths(self) -> dict[int, Any]:
+        """What each worker says of itself."""
+        found: dict[int, Any] = {}
+        async with AsyncExitStack() as stack:
+            while len(found) < self.count:
+                # They stay open, so that the next one is left to another worker.
+                stream = await self.dial()
+                stack.push_async_callback(stream.aclose)
+                await stream.send_all(f"GET /health HTTP/1.1\r\nHost: {self.address}\r\n\r\n".encode())
+                answer = await read_one(stream)
+                assert answer.status == 200
+                health = json.loads(answer.body)
+                found[health["worker"]] = health
+        return found
+
+    async def connections(self) -> list[int]:
+        """How many sessions and WebSockets each worker has."""
+        return [health["connections"] for _, health in sorted((await self.healths()).items())]
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> Answer:
         """One request on a connection of its own."""
@@ -94,13 +112,13 @@ class WorkersProcess(ServerProcess):
         async with stream:
             return parse(await read_all(stream))
 
-    async def start_asking(self, method: str, target: str, body: bytes = b"") -> trio.SocketStream:
+    async def start_asking(self, method: str, target: str, body: bytes = b"") -> Stream:
         stream = await self.dial()
         head = f"{method} {target} HTTP/1.1\r\nHost: {self.address}\r\nConnection: close\r\n"
         await stream.send_all(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return stream
 
-    async def open_websocket(self) -> trio.SocketStream:
+    async def open_websocket(self) -> Stream:
         """A WebSocket that says nothing and hears nothing."""
         stream = await self.dial()
         await stream.send_all(HANDSHAKE)
@@ -108,9 +126,12 @@ class WorkersProcess(ServerProcess):
         assert answer.startswith(b"HTTP/1.1 101"), answer
         return stream
 
-    async def dial(self) -> trio.SocketStream:
+    async def dial(self) -> Stream:
         host, _, port = self.address.partition(":")
-        return await trio.open_tcp_stream(host, int(port))
+        stream = await trio.open_tcp_stream(host, int(port))
+        if "tls_certificate" not in self._written:
+            return stream
+        return trio.SSLStream(stream, client_context(), server_hostname="localhost", https_compatible=True)
 
 
 class Answer(NamedTuple):
@@ -119,7 +140,20 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def read_all(stream: trio.SocketStream) -> bytes:
+async def read_one(stream: Stream) -> Answer:
+    """One answer on a connection that stays open."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = await stream.receive_some()
+        assert more, data
+        data += more
+    length = int(parse(data).head.split("content-length: ")[1].split("\r\n")[0])
+    while len(parse(data).body) < length:
+        data += await stream.receive_some()
+    return parse(data)
+
+
+async def read_all(stream: Stream) -> bytes:
     return b"".join([data async for data in stream])
 
 

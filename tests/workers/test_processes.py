@@ -52,28 +52,18 @@ async def connect_to_each(server: WorkersProcess) -> AsyncIterator[dict[int, Any
     async with AsyncExitStack() as stack:
         found: dict[int, Any] = {}
         while len(found) < server.count:
-            before = [await connections_of(server, index) for index in range(server.count)]
+            before = await server.connections()
             connection = await stack.enter_async_context(open_trio_websocket(server.url, "catfish.v1.json"))
             await echo(connection, 1)
-            after = [await connections_of(server, index) for index in range(server.count)]
+            after = await server.connections()
             found.setdefault(next(index for index in range(server.count) if after[index] > before[index]), connection)
         yield found
-
-
-async def connections_of(server: WorkersProcess, index: int) -> int:
-    """WebSockets that a worker has."""
-    while True:
-        health = json.loads((await server.ask("GET", "/health")).body)
-        if health["worker"] == index:
-            return int(health["connections"])
 
 
 async def test_all_workers_serve_and_the_server_says_once_that_it_does(start: Start) -> None:
     async with start() as server:
         assert server.output.count(b"catfish listens on") == 1
-        seen: Counter[int] = Counter()
-        while len(seen) < 3:
-            seen[await server.worker_that_answers()] += 1
+        assert sorted(await server.healths()) == [0, 1, 2]
         assert len(server.pids) == 3
         assert await server.end(signal.SIGTERM) == 0
         assert server.output.rstrip().endswith(b"catfish has stopped")
@@ -84,7 +74,7 @@ async def test_all_workers_serve_and_the_server_says_once_that_it_does(start: St
 async def test_connections_are_shared_fairly(start: Start) -> None:
     async with start() as server:
         streams = [await server.open_websocket() for _ in range(60)]
-        shares = [await connections_of(server, index) for index in range(3)]
+        shares = await server.connections()
         for stream in streams:
             await stream.aclose()
         assert sum(shares) == len(streams)
@@ -100,8 +90,7 @@ async def test_kill_9_of_a_worker_ends_its_connections_alone_and_another_takes_i
         for index in (0, 2):
             await echo(connections[index], 10)
         await until(lambda: len(server.started) == 4)
-        while await server.worker_that_answers() != 1:
-            pass
+        await server.healths()
         after = server.pids
         assert after[1] != before[1]
         assert {index: after[index] for index in (0, 2)} == {index: before[index] for index in (0, 2)}
@@ -153,15 +142,14 @@ async def test_a_worker_that_hangs_is_killed_and_its_sessions_end(start: Start) 
         assert (answer.status, json.loads(answer.body)["code"]) == (400, 1)
         await server.told("it gives no sign of life")
         await until(lambda: len(server.started) == 3)
-        while await server.worker_that_answers() != index:
-            pass
+        await server.healths()
 
 
 async def open_session(server: WorkersProcess) -> tuple[int, str]:
     """A polling session, and the worker that has it."""
-    before = [await connections_of(server, index) for index in range(server.count)]
+    before = await server.connections()
     answer = await server.ask("GET", "/socket.io/?EIO=4&transport=polling")
-    after = [await connections_of(server, index) for index in range(server.count)]
+    after = await server.connections()
     index = next(index for index in range(server.count) if after[index] > before[index])
     return index, json.loads(answer.body[1:])["sid"]
 
@@ -200,7 +188,7 @@ async def test_when_the_parent_is_killed_its_workers_end_and_another_server_take
             await ended(connection)
         await until(lambda: not any(map(is_alive, pids.values())))
         await server.restart()
-        await server.worker_that_answers()
+        await server.healths()
 
 
 async def ended(connection: Any) -> None:
@@ -241,7 +229,7 @@ async def test_a_reload_replaces_every_worker_and_refuses_nobody(start: Start) -
                 nursery.start_soon(load, server, stop, done)
             await until(lambda: done["websocket"] > 20)
             server.write(ping_interval_ms=12_345)
-            os.kill(server.pid, signal.SIGHUP)
+            server.reload()
             await server.told("all workers were replaced")
             at = done["websocket"]
             await until(lambda: done["websocket"] > at + 20)
@@ -258,7 +246,7 @@ async def test_a_reload_replaces_every_worker_and_refuses_nobody(start: Start) -
 
 async def test_a_reload_tells_clients_to_come_back(start: Start) -> None:
     async with start(count=2) as server, connect_to_each(server) as connections:
-        os.kill(server.pid, signal.SIGHUP)
+        server.reload()
         for connection in connections.values():
             assert (await connection.get_message()).startswith('["server:draining"')
             with pytest.raises(trio_websocket.ConnectionClosed) as closed:
@@ -271,16 +259,16 @@ async def test_a_reload_tells_clients_to_come_back(start: Start) -> None:
 async def test_a_reload_with_wrong_settings_changes_nothing(start: Start) -> None:
     async with start(count=2) as server:
         server.write(grace_s=-1)
-        os.kill(server.pid, signal.SIGHUP)
+        server.reload()
         await server.told("the settings are wrong, so nothing is reloaded")
         server.write(grace_s=1, contracts=["nothing-of-ours"])
-        os.kill(server.pid, signal.SIGHUP)
+        server.reload()
         await server.told("a new worker does not start")
-        server.write(contracts=["all"], bind=["127.0.0.1:1"])
+        server.write(contracts=["all"], backlog=77)
         before = server.pids
-        await server.worker_that_answers()
-        os.kill(server.pid, signal.SIGHUP)
+        await server.healths()
+        server.reload()
         await server.told("some settings change only with another start")
         await server.told("all workers were replaced")
         assert server.pids != before
-        await server.worker_that_answers()
+        await server.healths()
