@@ -88,30 +88,33 @@ async def pass_request(scope: Scope, receive: Receive, send: Send, worker: Plain
         False when the worker was lost before it answered: then nothing was sent to the client.
     """
     gone = False
-    answered = False
+    answer = b""
 
     async def watch() -> None:
+        """Until the answer begins. After that a client that leaves is Hypercorn's affair, which must not be interrupted
+        while it ends the exchange."""
         nonlocal gone
         try:
             await _pass_body(is_chunked(scope), receive, worker)
             while (await receive())["type"] != "http.disconnect":
                 pass
             gone = True
-            nursery.cancel_scope.cancel()
         except _ClientGone:
             gone = True
-            nursery.cancel_scope.cancel()
         except BROKEN:
-            pass  # it may have answered before it had read everything
+            return  # it may have answered before it had read everything
+        nursery.cancel_scope.cancel()
 
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            answered = await _pass_answer(worker, send)
+            answer = await _receive_head(worker)
             nursery.cancel_scope.cancel()
+        if answer and not gone:
+            await _pass_answer(answer, worker, send)
     finally:
         worker.cut()
-    return answered or gone
+    return gone or bool(answer)
 
 
 class _ClientGone(Exception):
@@ -134,21 +137,27 @@ async def _pass_body(chunked: bool, receive: Receive, worker: PlainStream) -> No
         await worker.send_all(b"0\r\n\r\n")
 
 
-async def _pass_answer(worker: PlainStream, send: Send) -> bool:
-    """Returns False when there is none. One that is cut off is cut off for the client as well."""
-    buffer = b""
+async def _receive_head(worker: PlainStream) -> bytes:
+    """The beginning of an answer, a whole head at least; nothing when there is none."""
+    data = b""
     try:
-        while (end := find_head_end(buffer)) < 0:
-            data = await worker.receive_some(SLICE_BYTES)
-            if not data or len(buffer) > ANSWER_HEAD_BYTES_MAX:
-                return False
-            buffer += data
+        while find_head_end(data) < 0:
+            more = await worker.receive_some(SLICE_BYTES)
+            if not more or len(data) > ANSWER_HEAD_BYTES_MAX:
+                return b""
+            data += more
     except BROKEN:
-        return False
-    status, headers, length = parse_answer(buffer[:end])
+        return b""
+    return data
+
+
+async def _pass_answer(data: bytes, worker: PlainStream, send: Send) -> None:
+    """Pass on an answer that begins with `data`. One that is cut off is cut off for the client as well."""
+    end = find_head_end(data)
+    status, headers, length = parse_answer(data[:end])
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    left = length - len(buffer) + end
-    await send({"type": "http.response.body", "body": buffer[end:], "more_body": left > 0})
+    left = length - len(data) + end
+    await send({"type": "http.response.body", "body": data[end:], "more_body": left > 0})
     while left > 0:
         try:
             data = await worker.receive_some(SLICE_BYTES)
@@ -159,7 +168,6 @@ async def _pass_answer(worker: PlainStream, send: Send) -> bool:
             break
         left -= len(data)
         await send({"type": "http.response.body", "body": data, "more_body": left > 0})
-    return True
 
 
 def parse_answer(head: bytes) -> tuple[int, list[tuple[bytes, bytes]], int]:

@@ -225,6 +225,26 @@ async def test_an_answer_that_is_cut_off_is_cut_off_for_the_client_as_well() -> 
     assert exchange.got[-1]["more_body"]
 
 
+async def test_the_end_of_an_answer_is_not_interrupted_by_the_word_that_it_has_ended() -> None:
+    """Hypercorn says `http.disconnect` from within the last `send`, and has to close the connection after that."""
+    exchange = Exchange()
+    worker, far = pair()
+    exchange.body(b"")
+    ended = []
+
+    async def send(message: Any) -> None:
+        if not message.get("more_body", True):
+            exchange.leave()
+            await trio.testing.wait_all_tasks_blocked()
+            ended.append(message)
+
+    await far.send_all(ANSWER + b"hello")
+    with trio.fail_after(10):
+        assert await pass_request(exchange.scope, exchange.receive, send, worker)
+    assert len(ended) == 1
+    far.cut()
+
+
 async def test_an_empty_answer_has_an_end() -> None:
     exchange = Exchange()
     worker, far = pair()
