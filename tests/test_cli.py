@@ -151,6 +151,26 @@ def test_serve_runs_the_server_with_the_settings_and_prints_what_it_announces(
     assert given == [Settings(bind=("127.0.0.1:1", "[::1]:2"), state_dir=Path("/x"), migrate=True)]
 
 
+def test_serve_with_workers_runs_their_parent_which_may_read_the_settings_again(
+    run: Callable[..., click.testing.Result], replace: Callable[..., None], tmp_path: Path
+) -> None:
+    seen: list[object] = []
+
+    async def serve(settings: Settings, *, announce: object, reload: Callable[[], Settings]) -> None:
+        await trio.lowlevel.checkpoint()
+        file = tmp_path / "catfish.toml"
+        seen.extend((settings.workers, reload() == settings))
+        file.write_text("grace_s = 3")
+        seen.append(reload().grace_s)
+        file.write_text("grace_s = -3")
+        with pytest.raises(StartError, match=r"grace_s in .* is -3"):
+            reload()
+
+    replace("catfish.workers.parent", serve=serve)
+    result = run("serve", "--workers", "2")
+    assert (result.exit_code, seen) == (0, [2, True, 3.0])
+
+
 def test_a_server_that_cannot_start_says_why_without_a_traceback(
     run: Callable[..., click.testing.Result], replace: Callable[..., None]
 ) -> None:
@@ -251,7 +271,7 @@ def test_migrate_starts_the_private_postgres_when_no_database_is_configured(
     ran: list[object] = []
 
     class EmbeddedPostgres:
-        def __init__(self, state_dir: Path) -> None:
+        def __init__(self, state_dir: Path, *, settings: object) -> None:
             ran.append(state_dir)
 
         async def run(self, *, task_status: trio.TaskStatus[str]) -> None:

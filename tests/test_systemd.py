@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,3 +65,11 @@ def test_the_watchdog_is_fed_twice_in_its_time() -> None:
     assert systemd.watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
     assert systemd.watchdog_s({"WATCHDOG_USEC": "0"}) is None
     assert systemd.watchdog_s({}) is None
+
+
+def test_a_reload_is_announced_with_its_time() -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+    state, at = systemd.reloading()
+    name, _, number = at.partition("=")
+    assert (state, name) == ("RELOADING=1", "MONOTONIC_USEC")
+    assert before <= int(number) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000

@@ -41,6 +41,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
 
 def test_the_unit_starts_what_bin_catfish_starts_and_gives_it_time_to_stop() -> None:
     assert values_of("ExecStart") == [f"{INSTALLED} serve"]
+    assert values_of("ExecReload") == ["/bin/kill -HUP $MAINPID"]
     assert os.access(ROOT / "bin" / "catfish", os.X_OK)
     settings = config_sources.load(environ={}, directory=ROOT / "systemd").settings
     assert int(values_of("TimeoutStopSec")[0]) > settings.drain_grace_s + 25  # Postgres: see catfish/store/embedded.py

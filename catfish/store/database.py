@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 
 from catfish.config import Settings
 from catfish.errors import StartError
 from catfish.store import migrations
-from catfish.store.embedded import EmbeddedPostgres
+from catfish.store.embedded import SETTINGS, EmbeddedPostgres
+
+CONNECTIONS_SPARE: Final = 20
 
 
 @asynccontextmanager
@@ -23,8 +26,13 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
+    # While workers are replaced there is one more of them; and people look in with tools.
+    wanted = (settings.workers + 1) * settings.database_pool_max + CONNECTIONS_SPARE
+    private = EmbeddedPostgres(
+        settings.state_directory, settings={"max_connections": str(max(wanted, int(SETTINGS["max_connections"])))}
+    )
     async with trio.open_nursery() as nursery:
-        yield await nursery.start(EmbeddedPostgres(settings.state_directory).run)
+        yield await nursery.start(private.run)
         nursery.cancel_scope.cancel()
 
 

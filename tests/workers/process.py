@@ -31,6 +31,7 @@ class WorkersProcess(ServerProcess):
 
     file: Path
     count: int
+    tls = False
     _written: dict[str, Any]
 
     @classmethod
@@ -49,6 +50,7 @@ class WorkersProcess(ServerProcess):
             server = cls(nursery, directory / "state", "--config", str(file), *options)
             server.file, server.count = file, count
             server._written = {"database_url": database_url, "redis_url": NO_REDIS, "workers": count, "grace_s": 1}
+            server.tls = "tls_certificate" in settings
             server.write(**settings)
             try:
                 await server.start()
@@ -129,7 +131,7 @@ class WorkersProcess(ServerProcess):
     async def dial(self) -> Stream:
         host, _, port = self.address.partition(":")
         stream = await trio.open_tcp_stream(host, int(port))
-        if "tls_certificate" not in self._written:
+        if not self.tls:
             return stream
         return trio.SSLStream(stream, client_context(), server_hostname="localhost", https_compatible=True)
 
