@@ -5,11 +5,13 @@ Facts found with Hypercorn 0.18: its Trio `TCPServer` needs `receive_some`, `sen
 `transport_stream.socket`; its `send_all` is shielded and has no deadline; whoever makes it runs the application's
 lifespan, and sets `context.terminated` when idle connections are to end. That closes also a connection that has just
 begun, before what was asked is read; so here each connection has a context of its own, which is told once there was a
-request.
+request. And a connection whose client has left lives until it would have been idle for too long; so its context is told
+the same when the end of file is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any
 
@@ -49,6 +51,8 @@ class ReplayStream(trio.abc.Stream):
         self._stream = stream
         self._replay = replay
         self._stall_s = stall_s
+        self.on_end: Callable[[], Awaitable[None]] | None = None
+        """Called when the end of file is read."""
 
     @property
     def socket(self) -> Any:
@@ -62,7 +66,10 @@ class ReplayStream(trio.abc.Stream):
             data = self._replay if max_bytes is None else self._replay[:max_bytes]
             self._replay = self._replay[len(data) :]
             return data
-        return bytes(await self._stream.receive_some(max_bytes))
+        data = bytes(await self._stream.receive_some(max_bytes))
+        if not data and self.on_end is not None:
+            await self.on_end()
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything.
@@ -179,6 +186,7 @@ class HypercornHandoff:
         """Serve one stream to its end."""
         context = StreamContext(terminating=self._terminating)
         self._contexts.add(context)
+        stream.on_end = context.terminated.set
         try:
             state = ConnectionState(self._state.copy())
             await TCPServer(self._app, self._config, context, state, stream)  # type: ignore[arg-type]

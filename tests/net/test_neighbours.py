@@ -281,3 +281,17 @@ async def test_an_idle_connection_ends_with_the_server(autojump_clock: trio.test
             await handoff.terminate()
             assert await peer.rest() == b"ok"
         await peer.leave()
+
+
+async def test_a_connection_that_its_client_leaves_is_closed_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_handoff() as handoff:
+        ours, peer = connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handoff, replaying(ours, REQUEST, 10))
+            assert (await peer.reads_answer()).startswith(b"HTTP/1.1 200")
+            await trio.testing.wait_all_tasks_blocked()
+            answered_at = trio.current_time()
+            await peer.end()
+            assert await peer.rest() == b"ok"
+        assert trio.current_time() == answered_at  # by itself Hypercorn keeps it for `keep_alive_timeout`
+        await peer.leave()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,6 +22,7 @@ import urllib3
 from engineio import Client as EngineClient  # type: ignore[import-untyped]
 from socketio import Client as SocketClient  # type: ignore[import-untyped]
 
+from tests.e2e.process import until
 from tests.net.harness import CERTIFICATE, KEY
 from tests.node.runner import require_node, run_node
 from tests.workers.process import Answer, WorkersProcess, parse, read_all, read_one
@@ -367,3 +370,23 @@ async def test_clients_of_node_upgrade_at_any_worker_while_they_talk(start: Star
         assert [talk["answers"] for talk in talks] == [list(range(300))] * 20
         assert [talk["transport"] for talk in talks] == ["websocket"] * 20
         assert (await handovers(server))["given"] >= 20
+
+
+async def test_handovers_leave_no_descriptor_behind(start: Start) -> None:
+    if sys.platform != "linux":
+        pytest.skip("this platform does not list the descriptors of a process")
+    async with start() as server:
+        await server.healths()
+        before = sum(map(descriptors_of, server.pids.values()))
+        for _ in range(8):
+            session = await open_raw(server)
+            for number in range(6):
+                await session.post(f'42{number}["ping",{number}]')
+                await session.poll()
+            await session.post("1")
+            assert (await server.ask("GET", session.target)).status == 400
+        await until(lambda: sum(map(descriptors_of, server.pids.values())) <= before + 4)  # Postgres' come and go
+
+
+def descriptors_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
