@@ -10,6 +10,7 @@ import jwt
 
 from catfish.config import Settings
 from catfish.errors import Rejected
+from catfish.rooms.grants import Grants, parse_grants
 
 ALGORITHMS: Final = ("HS256", "HS384", "HS512")
 """Accepted signatures: those with a shared secret. `none` and everything else is refused."""
@@ -23,6 +24,10 @@ class Identity:
     """Claim `sub`, else `id`."""
     name: str | None
     claims: dict[str, Any]
+    expires_at: int | None = None
+    """Milliseconds since the epoch, claim `exp`; None: never."""
+    grants: Grants | None = None
+    """Claim `rooms`; None: it restricts nothing."""
 
 
 class TokenVerifier:
@@ -67,4 +72,9 @@ def verify(token: str, secret: str) -> Identity:
     if not isinstance(user, (str, int)) or user == "":
         raise Rejected("unauthorized", "token: names no user (sub or id)")
     name = claims.get("name")
-    return Identity(str(user), name if isinstance(name, str) and name else None, claims)
+    try:
+        grants = parse_grants(claims.get("rooms"))
+    except ValueError as error:
+        raise Rejected("unauthorized", f"token: rooms: {error}") from None
+    expires_at = claims["exp"] * 1000 if "exp" in claims else None
+    return Identity(str(user), name if isinstance(name, str) and name else None, claims, expires_at, grants)

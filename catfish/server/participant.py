@@ -25,6 +25,7 @@ from catfish.rooms.commands import (
     SendMessage,
 )
 from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomClosed
+from catfish.rooms.grants import Grants
 from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import Policy, bad_request
 from catfish.rooms.ports import Page
@@ -67,6 +68,7 @@ class Participant:
         "audience",
         "emit",
         "ended",
+        "grants",
         "hang_up",
         "identified",
         "name",
@@ -98,6 +100,8 @@ class Participant:
         self.trusted = not instance.tokens.required
         """Whether it may do more than say who it is."""
         self.identified = False
+        self.grants: Grants | None = None
+        """What the token lets it do; None: it restricts nothing, or there was none."""
         self.state: Any = None
         self.ended = False
         self._rooms: dict[str, Attendance] = {}
@@ -107,16 +111,18 @@ class Participant:
 
     async def authenticate(self, token: str | None, user: str | None, name: str | None) -> None:
         tokens = self._instance.tokens
+        grants = None
         if token is not None:
             identity = tokens.verify(token)
             if user is not None and user != identity.user:
                 raise bad_request("user", "is not the one whom the token names")
-            user, name = identity.user, name or identity.name
+            user, name, grants = identity.user, name or identity.name, identity.grants
         elif tokens.required:
             raise Rejected("unauthorized", "token: is required")
         self._become(user, name)
         self.trusted = True
         self.identified = token is not None
+        self.grants = grants
 
     def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
         self._become(None if self.identified else user, name)
