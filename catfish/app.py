@@ -31,6 +31,7 @@ from catfish.http.api import Stores, build_api
 from catfish.http.cors import Receive, Scope, Send
 from catfish.http.health import Health
 from catfish.http.paths import Paths
+from catfish.mirror.outlet import Outlet
 from catfish.mirror.redis_mirror import RedisMirror
 from catfish.net.connection import Endpoint
 from catfish.net.handoff import HypercornHandoff
@@ -47,6 +48,7 @@ from catfish.server.recovery import SessionRecovery
 from catfish.server.socketio import SocketIOServer
 from catfish.server.vocabularies import RoomsNamespace
 from catfish.store.database import open_database, prepare_schema
+from catfish.store.outlet import PostgresTail
 from catfish.store.postgres import PostgresStore
 from catfish.wire.http import RequestHead
 
@@ -93,12 +95,13 @@ async def serve(settings: Settings, *, announce: Callable[[str], None], place: P
     with trio.open_signal_receiver(*CLOSES) as signals:
         async with open_database(settings) as url, PostgresStore(url, settings) as store:
             await trio.to_thread.run_sync(prepare_schema, settings, url)
-            await _serve(settings, store, placement, signals, announce, place)
+            await _serve(settings, url, store, placement, signals, announce, place)
     announce("catfish has stopped")
 
 
 async def _serve(
     settings: Settings,
+    url: str,
     store: PostgresStore,
     placement: Placement,
     signals: AsyncIterator[int],
@@ -152,6 +155,8 @@ async def _serve(
         await nursery.start(instance.run)
         if mirror is not None:
             await nursery.start(mirror.run)
+            if settings.outlet_entries_max:
+                nursery.start_soon(Outlet(settings, PostgresTail(url, settings)).run)
         if recovery is not None:
             await nursery.start(recovery.run)
         for engine in engines.values():

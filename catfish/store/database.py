@@ -27,7 +27,7 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
         yield settings.database_url
         return
     # While workers are replaced there is one more of them; and people look in with tools.
-    wanted = (settings.workers + 1) * settings.database_pool_max + CONNECTIONS_SPARE
+    wanted = (settings.workers + 1) * (settings.database_pool_max + 1) + CONNECTIONS_SPARE
     private = EmbeddedPostgres(
         settings.state_directory, settings={"max_connections": str(max(wanted, int(SETTINGS["max_connections"])))}
     )

@@ -70,7 +70,7 @@ class PostgresTail(Tail):
         self._use = threading.Lock()
         self._connection: Connection | None = None
         self._unwanted = False
-        """Whoever uses the connection closes it then."""
+        """Nobody leads here any more; see `_tidy`."""
         self._decided = 0
         """Messages up to this id are visible, or never will be."""
         self._undecided: tuple[int, int] | None = None
@@ -82,11 +82,7 @@ class PostgresTail(Tail):
 
     def resign(self) -> None:
         self._unwanted = True
-        if self._use.acquire(blocking=False):
-            try:
-                self._close()
-            finally:
-                self._use.release()
+        self._tidy()
 
     async def newest(self) -> int:
         return await self._run(lambda connection: _number(connection, ALLOTTED))
@@ -120,24 +116,35 @@ class PostgresTail(Tail):
         return await trio.to_thread.run_sync(self._visit, work, limiter=self._limiter, abandon_on_cancel=True)
 
     def _visit(self, work: Callable[[Connection], T]) -> T:
-        with self._use:
+        try:
+            with self._use:
+                return self._work(work)
+        finally:
+            self._tidy()
+
+    def _work(self, work: Callable[[Connection], T]) -> T:
+        try:
+            if self._connection is None and work != self._lead:
+                raise StoreUnavailable("the lock on the outlet was lost with its connection")
+            if self._connection is None:
+                self._connection = self._connect()
+            return work(self._connection)
+        except StoreUnavailable:
+            self._close()
+            raise
+        except Exception as error:
+            self._close()
+            if is_outage(error) or is_conflict(error):
+                raise StoreUnavailable(str(error).strip()) from error
+            raise
+
+    def _tidy(self) -> None:
+        """Close the connection if nobody wants it. Never waits: whoever uses it looks again when it has done so."""
+        if self._unwanted and self._use.acquire(blocking=False):
             try:
-                if self._connection is None and work != self._lead:
-                    raise StoreUnavailable("the lock on the outlet was lost with its connection")
-                if self._connection is None:
-                    self._connection = self._connect()
-                return work(self._connection)
-            except StoreUnavailable:
                 self._close()
-                raise
-            except Exception as error:
-                self._close()
-                if is_outage(error) or is_conflict(error):
-                    raise StoreUnavailable(str(error).strip()) from error
-                raise
             finally:
-                if self._unwanted:
-                    self._close()
+                self._use.release()
 
     def _connect(self) -> Connection:
         connection = self._connector.connect()

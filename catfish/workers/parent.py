@@ -123,6 +123,8 @@ class Parent:
             "bind": tuple(f"fd:{descriptor}" for descriptor in self._descriptors),
             "migrate": False,
         }
+        if settings.redis_url is None:
+            self._fixed["outlet_entries_max"] = 0  # nobody else reads a Redis of ours
         self._settings = attrs.evolve(settings, **self._fixed)
         self._directory = directory
         self._board = board

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from catfish.rooms.ports import StoreUnavailable
 from catfish.store.outlet import LOCK, PostgresTail
 from catfish.store.postgres import PostgresStore
 from tests.store.commands import create, send
+from tests.store.proxy import Proxy
 
 SETTINGS = Settings(database_timeout_s=5.0)
 INSERT = """
@@ -191,6 +194,27 @@ async def test_one_that_lost_its_connection_leads_no_longer_and_says_so(database
             await tail.note(1)
     assert not await tail.lead()
     other.resign()
+
+
+async def test_who_resigns_while_postgres_is_silent_waits_for_nobody_and_keeps_no_lock(
+    database_url: str, tail: PostgresTail
+) -> None:
+    tail.resign()
+    with tempfile.TemporaryDirectory(prefix="catfish-") as directory, Proxy(Path(directory), database_url) as proxy:
+        stuck = PostgresTail(proxy.url, SETTINGS)
+        with trio.fail_after(10):
+            while not await stuck.lead():  # noqa: ASYNC110 - of another process
+                await trio.sleep(0.01)
+        proxy.silent = True
+        with trio.fail_after(SETTINGS.database_timeout_s / 2):
+            with trio.move_on_after(0.1) as moved:
+                await stuck.read(0, 10)
+            stuck.resign()
+        assert moved.cancelled_caught
+        proxy.silent = False
+        with trio.fail_after(10):
+            while not await tail.lead():  # noqa: ASYNC110 - of a thread and another process
+                await trio.sleep(0.01)
 
 
 async def test_a_leader_that_stands_still_loses_its_session(database_url: str, tail: PostgresTail) -> None:
