@@ -32,6 +32,8 @@ SERVICE_RESTART: Final = Close(1012, "server restarts", True)
 HEARTBEAT_TIMEOUT: Final = Close(4000, "heartbeat timeout", True)
 SLOW_CONSUMER_BYTES: Final = Close(4001, "slow consumer: too many bytes waiting", True)
 SLOW_CONSUMER_TIME: Final = Close(4002, "slow consumer: bytes waited too long", True)
+TOKEN_EXPIRED: Final = Close(4003, "token has expired", True)
+UNAUTHORIZED: Final = Close(4004, "unauthorized", False)
 
 CLOSES: Final = (
     NORMAL,
@@ -46,6 +48,8 @@ CLOSES: Final = (
     HEARTBEAT_TIMEOUT,
     SLOW_CONSUMER_BYTES,
     SLOW_CONSUMER_TIME,
+    TOKEN_EXPIRED,
+    UNAUTHORIZED,
 )
 """Every way in which the server closes a connection; `docs/protocol.md` lists the same."""
 
@@ -96,6 +100,8 @@ ERROR_CODES: Final = {
     "not_your_message": "Only its author may change a message.",
     "forbidden": "The room does not admit this user in this way.",
     "unauthorized": "A valid token is needed.",
+    "token_expired": "The token was valid, and is no more: get a new one.",
+    "user_taken": "That user signs in with a token; without one another id is needed.",
     "too_many_rooms": "The connection is in as many rooms as it may be.",
     "busy": "The server has too much to store at the moment; the same request may be sent again.",
     "unavailable": "The database does not answer at the moment; the same request may be sent again.",
