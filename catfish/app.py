@@ -29,6 +29,7 @@ from catfish.contracts.placement import Placement
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.api import Stores, build_api
 from catfish.http.cors import Receive, Scope, Send
+from catfish.http.forwarded import Forwarded
 from catfish.http.health import Health
 from catfish.http.paths import Paths
 from catfish.mirror.outlet import Outlet
@@ -38,6 +39,7 @@ from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener
 from catfish.net.listener import serve as listen
 from catfish.net.neighbours import Neighbours
+from catfish.net.proxies import Proxies
 from catfish.net.timers import Timers
 from catfish.server.accounts import Accounts
 from catfish.server.engineio import EngineServer
@@ -149,7 +151,8 @@ async def _serve(
         return Health(ready, trio.current_time() - started_at, details)
 
     paths = Paths(engines, build_api(instance, accounts, stores, health), None if place is None else place.relay)
-    http = HypercornHandoff(cast("ASGIFramework", paths), _http_config(settings))
+    web = Forwarded(paths, Proxies(settings))
+    http = HypercornHandoff(cast("ASGIFramework", web), _http_config(settings))
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         await nursery.start(instance.run)

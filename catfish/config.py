@@ -157,6 +157,23 @@ class Settings:
         check=_parse_networks,
     )
 
+    # Proxies in front of it
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Reverse proxies whose word counts about who their clients are (see proxy_field); anybody else's does not.",
+        form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
+        check=_parse_networks,
+    )
+    proxy_field: Literal["x-forwarded-for", "forwarded"] = setting(
+        "x-forwarded-for", "The field that they write; it must be one that they do not just pass on from the client."
+    )
+    proxy_protocol: tuple[str, ...] = setting(
+        (),
+        "Proxies that begin every connection with a PROXY header (version 1 or 2); one without it is closed.",
+        form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
+        check=_parse_networks,
+    )
+
     # Reading a request
     request_head_bytes_max: int = setting(16_384, "Bytes of an HTTP request head; a longer one is answered 431.")
     request_head_timeout_s: float = setting(10.0, "Seconds for the whole head to arrive; a slower one is answered 408.")

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from catfish.http.cors import Headers, Receive, Scope, Send, allowing, is_preflight, preflight
+from catfish.http.forwarded import peer_of
 from catfish.server.engineio.refusal import ClientGone, EngineRefusal
 from catfish.server.engineio.server import EngineServer, parse_query
 from catfish.server.engineio.session import Session
@@ -46,7 +47,7 @@ class PollingApp:
             query = parse_query(scope["query_string"].decode("latin-1"))
             session = self._engine.admit(scope["method"], query, headers, upgrade=False)
             if session is None:
-                body, kind = self._engine.open_polling(_head(scope, headers), _peer(scope)), TEXT
+                body, kind = self._engine.open_polling(_head(scope, headers), peer_of(scope)), TEXT
             elif scope["method"] == "GET":
                 body, kind = await poll(session, receive), TEXT
             else:
@@ -134,11 +135,3 @@ def _head(scope: Scope, headers: dict[str, str]) -> RequestHead:
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
     query = scope["query_string"].decode("latin-1")
     return RequestHead(scope["method"], f"{path}?{query}", path, query, (1, 1), headers)
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    if not client or not client[0]:
-        return "unix"
-    host, port = client[0], client[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

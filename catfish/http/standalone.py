@@ -13,9 +13,11 @@ from hypercorn.typing import ASGIFramework
 from catfish.config import Settings
 from catfish.http.cors import Receive, Scope, Send
 from catfish.http.engineio import answer
+from catfish.http.forwarded import Forwarded
 from catfish.http.paths import Paths
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener, serve
+from catfish.net.proxies import Proxies
 from catfish.net.timers import Timers
 from catfish.server.engineio import EngineServer
 from catfish.server.engineio.server import EngineApp
@@ -52,7 +54,7 @@ async def serve_apps(
     timers = Timers()
     engines = {path: EngineServer(settings, timers, app) for path, app in apps.items()}
     paths = Paths(engines, nothing_here)
-    http = HypercornHandoff(cast(ASGIFramework, paths), Config())
+    http = HypercornHandoff(cast(ASGIFramework, Forwarded(paths, Proxies(settings))), Config())
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         for engine in engines.values():

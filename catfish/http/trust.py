@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.requests import Request
 
 from catfish.config import Settings
+from catfish.http.forwarded import client_of
 from catfish.http.requests import bearer
+from catfish.net.proxies import is_straight
+from catfish.wire.addresses import Networks
 
-UNIX = "unix"
-"""Stands for the peers of Unix sockets, who have no address."""
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""Fields that proxies add: behind one the address is the proxy's, whoever asked."""
 BROWSER = ("origin", "sec-fetch-site")
 """Fields that browsers send with every POST: a page runs on its user's machine, whoever wrote it. Node sends
 `sec-fetch-mode` as well."""
@@ -34,20 +32,11 @@ class TrustedAddresses:
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
-        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in networks if each != UNIX]
-        self._unix = UNIX in networks
+        self._networks = Networks(networks)
 
     def sent(self, request: Request) -> bool:
         """Whether the request comes from there, and straight from a program: not through a proxy, not from a page."""
-        if any(field in request.headers for field in (*FORWARDED, *BROWSER)):
+        headers = request.headers
+        if not is_straight(headers) or any(field in headers for field in BROWSER):
             return False
-        host = request.client.host if request.client is not None else ""
-        if not host:
-            return self._unix
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        return client_of(request.scope) in self._networks

@@ -76,6 +76,7 @@ class Connection(ABC):
         "_state",
         "_waiter",
         "_watching",
+        "address",
         "compresses",
         "head",
         "heard_at",
@@ -92,6 +93,7 @@ class Connection(ABC):
         parser: FrameParser,
         head: RequestHead,
         peer: str,
+        address: str,
         subprotocol: str | None,
         compresses: bool,
         flusher: Flusher,
@@ -100,7 +102,10 @@ class Connection(ABC):
         self.id: int = next(_ids)
         """Unique in this process."""
         self.peer = peer
-        """`203.0.113.9:1234`, `[2001:db8::1]:1234` or `unix`."""
+        """As the socket or a PROXY header says: `203.0.113.9:1234`, `[2001:db8::1]:1234` or `unix`."""
+        self.address = address
+        """The client's, without a port: behind trusted proxies the one that they speak for. `203.0.113.9`,
+        `2001:db8::1` or `unix`."""
         self.head = head
         self.subprotocol = subprotocol
         self.compresses = compresses

@@ -71,7 +71,7 @@ class EchoEndpoint:
         self.message_bytes_max = settings.message_bytes_max
         self._deflate_bytes_min = settings.deflate_bytes_min
 
-    def check(self, head: RequestHead, peer: str) -> None:
+    def check(self, head: RequestHead, address: str) -> None:
         """Everyone may come in."""
 
     def open(self, connection: Connection) -> Echo:

@@ -54,8 +54,8 @@ class Endpoint(Protocol):
     """Whether silent clients get WebSocket pings; not where the protocol above has its own."""
     message_bytes_max: int
 
-    def check(self, head: RequestHead, peer: str) -> None:
-        """Refuse the handshake by raising `HttpRefusal` (origin, limits)."""
+    def check(self, head: RequestHead, address: str) -> None:
+        """Refuse the handshake by raising `HttpRefusal` (origin, limits). `address`: the client's."""
 
     def open(self, connection: Connection) -> Receiver:
         """The handshake is accepted. What is sent in here follows the response. May raise `HttpRefusal`."""

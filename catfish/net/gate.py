@@ -27,8 +27,10 @@ from catfish.net.handoff import ReplayStream, cut, replaying
 from catfish.net.hub import Hub, HubConnection
 from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
+from catfish.net.proxies import Proxies
 from catfish.net.stream_driver import BROKEN, StreamConnection
 from catfish.net.watch import Watch
+from catfish.wire.addresses import address_of
 from catfish.wire.http import HttpRefusal, RequestHead, find_head_end, parse_request_head
 from catfish.wire.websocket.deflate import Inflater
 from catfish.wire.websocket.frames import FrameParser
@@ -132,6 +134,7 @@ class Gate:
         self.stopping = False
         """Whether requests are given to neighbours, or else handshakes refused with 503."""
         self._settings = settings
+        self._proxies = Proxies(settings)
         self._router = router
         self._http_handler = http_handler
         self._connections = connections
@@ -225,7 +228,7 @@ class Gate:
             if endpoint is not None and self.stopping:
                 raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))
             if endpoint is None:
-                await self._hand_off(replaying(stream, data, settings.outbox_age_s_max))
+                await self._hand_off(replaying(stream, data, settings.outbox_age_s_max, peer))
                 return None
             connection, receiver = self._open(stream, peer, head, endpoint)
             keeps = True
@@ -270,7 +273,8 @@ class Gate:
     ) -> tuple[Connection, Receiver]:
         settings = self._settings
         accepted = accept(head, subprotocols=endpoint.subprotocols, deflate=settings.deflate)
-        endpoint.check(head, peer)
+        address = self._proxies.client(address_of(peer), head.headers)
+        endpoint.check(head, address)
         deflate = accepted.deflate
         common = {
             "settings": settings,
@@ -281,6 +285,7 @@ class Gate:
             ),
             "head": head,
             "peer": peer,
+            "address": address,
             "subprotocol": accepted.subprotocol,
             "compresses": deflate is not None and deflate.compresses,
             "flusher": self._flusher,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from copy import copy
+from socket import AF_INET, AF_INET6, AF_UNIX
 from typing import Any
 
 import trio
@@ -24,6 +25,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from catfish.net.plain_stream import PlainStream
+from catfish.wire.addresses import UNIX, address_of
 
 
 def transport_of(stream: trio.abc.Stream) -> Any:
@@ -38,6 +40,26 @@ def cut(stream: trio.abc.Stream) -> None:
         transport.cut()
 
 
+class NamedSocket:
+    """Stands for a socket where its addresses are asked for; the peer's is what a PROXY header or another process said.
+
+    Args:
+        peer: `203.0.113.9:1234`, `[2001:db8::1]:1234`, or `unix`, who has no address.
+    """
+
+    def __init__(self, sock: Any, peer: str) -> None:
+        self._sock = sock
+        self._peer = peer
+        self.family = AF_UNIX if peer == UNIX else AF_INET6 if peer.startswith("[") else AF_INET
+
+    def getpeername(self) -> Any:
+        return "" if self._peer == UNIX else (address_of(self._peer), int(self._peer.rpartition(":")[2]))
+
+    def getsockname(self) -> Any:
+        name = self._sock.getsockname()
+        return name[:2] if isinstance(name, tuple) else ("localhost", 80)  # a request without Host is for that
+
+
 class ReplayStream(trio.abc.Stream):
     """A stream that begins with bytes that were read from it before.
 
@@ -45,10 +67,12 @@ class ReplayStream(trio.abc.Stream):
         stream: owned by this one from now on.
         replay: what `receive_some` gives first.
         stall_s: seconds without progress after which a peer that does not read is given up.
+        peer: the name of the other side, which need not be who the socket is connected to.
     """
 
-    def __init__(self, stream: trio.abc.Stream, replay: bytes, stall_s: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, replay: bytes, stall_s: float, peer: str = UNIX) -> None:
         self._stream = stream
+        self._peer = peer
         self._replay = replay
         self._stall_s = stall_s
         self.on_end: Callable[[], Awaitable[None]] | None = None
@@ -56,8 +80,8 @@ class ReplayStream(trio.abc.Stream):
 
     @property
     def socket(self) -> Any:
-        """The raw socket, for its addresses."""
-        return self._transport().socket
+        """The raw socket, as far as its addresses go."""
+        return NamedSocket(self._transport().socket, self._peer)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The replay first, then what comes."""
@@ -130,10 +154,10 @@ class TlsReplayStream(ReplayStream):
         return "http/1.1"
 
 
-def replaying(stream: trio.abc.Stream, replay: bytes, stall_s: float) -> ReplayStream:
+def replaying(stream: trio.abc.Stream, replay: bytes, stall_s: float, peer: str = UNIX) -> ReplayStream:
     """Wrap a stream, whose handshake is done if it is a TLS one."""
     kind = TlsReplayStream if isinstance(stream, trio.SSLStream) else ReplayStream
-    return kind(stream, replay, stall_s)
+    return kind(stream, replay, stall_s, peer)
 
 
 class HypercornHandoff:

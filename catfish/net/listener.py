@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from catfish.config import Settings
-from catfish.errors import Close
+from catfish.errors import PROTOCOL_ERROR, Close, PeerError
 from catfish.net import hub as hubs
 from catfish.net.binds import Bound, name_of, open_binds
 from catfish.net.connections import Connections, ConnectionsStatistics
@@ -29,8 +29,10 @@ from catfish.net.gate import Gate, HttpHandler, Router
 from catfish.net.hub import Hub, HubStatistics
 from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
+from catfish.net.proxies import Proxies, read_proxy_header
 from catfish.net.stream_driver import BROKEN
 from catfish.net.watch import Watch
+from catfish.wire.addresses import address_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class ListenerStatistics:
     accepted: int
     overloaded: int
     """Refused because there were `connections_max` streams."""
+    unannounced: int
+    """Closed because a proxy of `proxy_protocol` sent no proper PROXY header."""
     connections: ConnectionsStatistics
     hub: HubStatistics | None
 
@@ -97,12 +101,14 @@ class Listener:
             hub=self._hub,
             neighbours=neighbours,
         )
+        self._proxies = Proxies(settings)
         self._neighbours = neighbours
         self._nursery: trio.Nursery | None = None  # of the streams
         self._streams = 0
         self._refusals = 0
         self._accepted = 0
         self._overloaded = 0
+        self._unannounced = 0
         self._exhausted = False
 
     def stop_accepting(self) -> None:
@@ -155,6 +161,7 @@ class Listener:
             streams=self._streams,
             accepted=self._accepted,
             overloaded=self._overloaded,
+            unannounced=self._unannounced,
             connections=self.connections.statistics(),
             hub=None if self._hub is None else self._hub.statistics(),
         )
@@ -219,7 +226,7 @@ class Listener:
             else:
                 self._overloaded += 1
                 if self._refusals < REFUSALS_MAX:
-                    streams.start_soon(self._refuse, sock, bound)
+                    streams.start_soon(self._refuse, sock, address, bound)
                 else:
                     sock.close()
         return True
@@ -239,28 +246,61 @@ class Listener:
     async def _admit(self, sock: socket.socket, address: object, bound: Bound) -> None:
         self._count(1)
         try:
-            if bound.tls is None:
+            if bound.tls is None and not self._proxies.expects_headers:
                 await self._gate.admit(PlainStream(sock), name_of(address))
             else:
-                stream = await self._secured(sock, bound)
-                if stream is not None:
-                    await self._gate.admit(stream, name_of(address))
+                opened = await self._opened(sock, address, bound)
+                if opened is not None:
+                    await self._gate.admit(*opened)
         finally:
             self._count(-1)
 
-    async def _refuse(self, sock: socket.socket, bound: Bound) -> None:
+    async def _refuse(self, sock: socket.socket, address: object, bound: Bound) -> None:
         self._refusals += 1
         try:
-            stream = PlainStream(sock) if bound.tls is None else await self._secured(sock, bound)
-            if stream is not None:
-                await self._gate.refuse_overload(stream)
+            opened = await self._opened(sock, address, bound)
+            if opened is not None:
+                await self._gate.refuse_overload(opened[0])
         finally:
             self._refusals -= 1
 
-    async def _secured(self, sock: socket.socket, bound: Bound) -> trio.SSLStream[PlainStream] | None:
+    async def _opened(self, sock: socket.socket, address: object, bound: Bound) -> tuple[trio.abc.Stream, str] | None:
+        """The stream on which a request is to come, and who its peer is; None: it is over."""
+        plain, peer = PlainStream(sock), name_of(address)
+        if self._proxies.expects_headers and self._proxies.announces(address_of(peer)):
+            client = await self._introduced(plain, peer)
+            if client is None:
+                return None
+            peer = client
+        stream = plain if bound.tls is None else await self._secured(plain, bound)
+        return None if stream is None else (stream, peer)
+
+    async def _introduced(self, stream: PlainStream, peer: str) -> str | None:
+        """Read the PROXY header, within the time that a request head may take: who the client is. None: there was
+        none, or a wrong one, and the stream is closed (a proxy's peer would not understand an answer)."""
+        client = None
+        settings = self._settings
+        try:
+            with self._gate.arriving(), trio.move_on_after(settings.request_head_timeout_s) as scope:
+                client = await read_proxy_header(stream, bytes_max=settings.request_head_bytes_max) or peer
+            if scope.cancelled_caught:
+                raise PeerError(PROTOCOL_ERROR, "PROXY header: it does not come")
+        except PeerError as error:
+            # The first is the operator's concern: most likely the proxy is not set up to send any.
+            level = logging.DEBUG if self._unannounced else logging.WARNING
+            log.log(level, "closed a connection of a proxy", extra={"peer": peer, "why": str(error)})
+            self._unannounced += 1
+        except (EOFError, *BROKEN):
+            pass  # it left
+        finally:
+            if client is None:
+                await trio.aclose_forcefully(stream)
+        return client
+
+    async def _secured(self, plain: PlainStream, bound: Bound) -> trio.SSLStream[PlainStream] | None:
         """Do the TLS handshake, within the time that a request head may take. None: there was none."""
         assert bound.tls is not None
-        stream = trio.SSLStream(PlainStream(sock), bound.tls, server_side=True, https_compatible=True)
+        stream = trio.SSLStream(plain, bound.tls, server_side=True, https_compatible=True)
         done = False
         try:
             with self._gate.arriving(), trio.move_on_after(self._settings.request_head_timeout_s):

@@ -43,6 +43,18 @@ class PlainStream(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise self._translate(error) from error
 
+    async def peek_some(self, max_bytes: int) -> bytes:
+        """Wait for bytes and leave them where they are; `b""` at the end of file."""
+        while True:
+            self._check_open()
+            await wait_readable(self.socket)
+            try:
+                return self.socket.recv(max_bytes, socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._translate(error) from error
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes; `b""` at the end of file. Raises as every Trio stream does."""
         if max_bytes is not None and index(max_bytes) < 1:

@@ -97,7 +97,7 @@ class NativeEndpoint:
             self._audiences[name, False] = NativeAudience(encoder, codec.opcode)
             self._audiences[name, True] = DeflatingAudience(encoder, codec.opcode, settings.deflate_bytes_min)
 
-    def check(self, head: RequestHead, peer: str) -> None:
+    def check(self, head: RequestHead, address: str) -> None:
         check_origin(head, self.instance.settings.origins)
 
     def open(self, connection: Connection) -> NativeSession:
@@ -136,7 +136,9 @@ class NativeSession:
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
         gauge = Gauge(connection, instance.settings.requests_waiting_max)
-        self.participant = Participant(instance, audience, gauge, connection.send, self.emit, connection.close)
+        self.participant = Participant(
+            instance, audience, gauge, connection.address, connection.send, self.emit, connection.close
+        )
         self._inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         instance.sessions.add(self)
 

@@ -56,6 +56,7 @@ class Participant:
     Args:
         audience: the form in which the session gets events.
         gauge: counts what waits for the journal.
+        address: the client's; see `Connection.address`.
         push: queues what the audience encoded.
         emit: sends an event to this session alone.
         hang_up: ends the connection.
@@ -65,6 +66,7 @@ class Participant:
         "_gauge",
         "_instance",
         "_rooms",
+        "address",
         "audience",
         "emit",
         "ended",
@@ -85,6 +87,7 @@ class Participant:
         instance: Instance,
         audience: Audience,
         gauge: Gauge,
+        address: str,
         push: Callable[[Any], None],
         emit: Callable[..., None],
         hang_up: Callable[[Close], None],
@@ -93,6 +96,7 @@ class Participant:
         self.policy: Policy = instance.policy
         self.audience = audience
         self._gauge = gauge
+        self.address = address
         self.push = push
         self.emit = emit
         self.hang_up = hang_up

@@ -190,8 +190,10 @@ class Speaker:
         socket.ended = self._end
 
     def _make_participant(self) -> Participant:
-        gauge = Gauge(self.socket.client, self._namespace.instance.settings.requests_waiting_max)
-        return Participant(self._namespace.instance, NOBODY, gauge, self.socket.send, self.emit, self._hang_up)
+        instance, socket = self._namespace.instance, self.socket
+        gauge = Gauge(socket.client, instance.settings.requests_waiting_max)
+        address = socket.client.session.address
+        return Participant(instance, NOBODY, gauge, address, socket.send, self.emit, self._hang_up)
 
     async def start_over(self) -> None:
         """The session that the client asked for cannot be had: be a new one, which is in no room."""

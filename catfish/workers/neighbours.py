@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from catfish.http.cors import Receive, Scope, Send
+from catfish.http.forwarded import peer_of
 from catfish.net.listener import Listener
 from catfish.net.neighbours import Hand
 from catfish.net.plain_stream import PlainStream
@@ -121,7 +122,7 @@ class Neighbours:
         tag = self._owner(scope["path"], scope["query_string"].decode("latin-1"))
         if tag is None or tag == self._tag or scope["method"] == "OPTIONS":
             return False
-        connection = await self._offer(tag, Handed(_peer(scope), build_request(scope), relayed=True), None)
+        connection = await self._offer(tag, Handed(peer_of(scope), build_request(scope), relayed=True), None)
         if connection is None:
             return False
         return await pass_request(scope, receive, send, PlainStream(connection))
@@ -234,8 +235,3 @@ class Neighbours:
                 await self._control.send_all(build_line(Alive(self._streams)))
         except trio.BrokenResourceError:
             log.debug("the parent is gone")  # a thread sees to what follows; see `child`
-
-
-def _peer(scope: Scope) -> str:
-    host, port = scope.get("client") or ("", 0)
-    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") if host else "unix"

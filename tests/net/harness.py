@@ -105,7 +105,7 @@ class RecordingEndpoint:
         """That of the latest connection."""
         return self.recordings[-1]
 
-    def check(self, head: RequestHead, peer: str) -> None:
+    def check(self, head: RequestHead, address: str) -> None:
         if self.refusal is not None:
             raise self.refusal
 

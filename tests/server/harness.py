@@ -27,6 +27,7 @@ class FakeConnection:
 
     def __init__(self, subprotocol: str | None) -> None:
         self.subprotocol = subprotocol
+        self.address = "unix"
         self.compresses = False
         self.frames: list[bytes] = []
         self.paused = False

@@ -159,7 +159,7 @@ class EngineServer:
 
     # WebSockets: `net.connection.Endpoint`
 
-    def check(self, head: RequestHead, peer: str) -> None:
+    def check(self, head: RequestHead, address: str) -> None:
         """Refuse an upgrade that is wrong before it is answered with 101."""
         self.admit(head.method, parse_query(head.query), head.headers, upgrade=True)
 

@@ -24,6 +24,7 @@ from catfish.server.engineio.polling import Buffer, Poll
 from catfish.server.engineio.refusal import TOO_LARGE, ClientGone, EngineRefusal
 from catfish.server.engineio.states import CLOSES, LIVE, MOVES, Event, Reason, State
 from catfish.wire import engineio as wire
+from catfish.wire.addresses import address_of
 from catfish.wire.http import HttpRefusal, RequestHead
 from catfish.wire.websocket.frames import BINARY, TEXT, build_text
 
@@ -80,6 +81,7 @@ class Session:
         sid: known to the client and to nobody else: whoever has it can speak for the client.
         head: of the request that opened it.
         peer: where that came from: `203.0.113.9:1234` or `unix`.
+        address: the client's, without a port; see `Connection.address`.
         connection: the WebSocket; None while polling.
         receiver: the application's.
     """
@@ -97,6 +99,7 @@ class Session:
         "_probe",
         "_resumed",
         "_timer",
+        "address",
         "connection",
         "engine",
         "head",
@@ -114,6 +117,7 @@ class Session:
         self.sid = sid
         self.head = head
         self.peer = peer
+        self.address = address_of(peer) if connection is None else connection.address
         self.connection = connection
         self.receiver = NOBODY
         self.state = State.POLLING if connection is None else State.WEBSOCKET

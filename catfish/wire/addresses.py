@@ -1,0 +1,65 @@
+"""Addresses of peers as texts, and the networks that settings name. Pure.
+
+An *address* is `203.0.113.9`, `2001:db8::1`, or `unix` for the peer of a Unix socket, who has none. The *name* of a
+peer has its port as well: `203.0.113.9:1234`, `[2001:db8::1]:1234`, `unix`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+UNIX: Final = "unix"
+
+
+def canonical(text: str) -> str | None:
+    """An IP address in the one form that is compared: an IPv4 address that is written as an IPv6 one becomes that, a
+    zone is dropped. None: it is no address."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def address_of(name: str) -> str:
+    """The address in the name of a peer; a text that is no name is taken as it is."""
+    if name.startswith("["):
+        host = name[1:].partition("]")[0]
+    else:
+        host = name.rpartition(":")[0] if name.count(":") == 1 else name
+    return canonical(host) or host
+
+
+def build_name(address: str, port: int) -> str:
+    """The name of a peer."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+class Networks:
+    """Args:
+    texts: addresses and networks, or `unix`; checked by the settings.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        names = tuple(texts)
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in names if each != UNIX]
+        self._unix = UNIX in names
+
+    def __bool__(self) -> bool:
+        return self._unix or bool(self._networks)
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an address is in one of them."""
+        if address == UNIX:
+            return self._unix
+        if not self._networks:
+            return False
+        text = canonical(address)
+        if text is None:
+            return False
+        found = ip_address(text)
+        return any(found in network for network in self._networks)
