@@ -206,10 +206,12 @@ async def test_the_replay_comes_first_however_little_is_asked_for() -> None:
     assert await stream.receive_some(10) == b""
 
 
-async def test_the_socket_is_the_raw_one() -> None:
+async def test_the_socket_has_the_addresses_of_the_raw_one() -> None:
     async with serving(App()) as (listener, _), await dial(listener) as stream:
         await stream.send_all(GET)
         await answer(stream)
         [served] = listener._gate._http_streams
-        assert isinstance(served.socket, socket.socket)
+        assert served.socket.family == socket.AF_INET
+        assert served.socket.getpeername()[0] == "127.0.0.1"
+        assert served.socket.getsockname() == ("127.0.0.1", port_of(listener))
         assert not hasattr(served, "do_handshake")
