@@ -23,6 +23,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
+from catfish import log as logs
 from catfish import systemd
 from catfish.config import Settings
 from catfish.contracts.placement import Placement
@@ -31,6 +32,7 @@ from catfish.http.api import Stores, build_api
 from catfish.http.cors import Receive, Scope, Send
 from catfish.http.forwarded import Forwarded
 from catfish.http.health import Health
+from catfish.http.observed import HttpFigures, Observed
 from catfish.http.paths import Paths
 from catfish.mirror.outlet import Outlet
 from catfish.mirror.redis_mirror import RedisMirror
@@ -52,6 +54,9 @@ from catfish.server.vocabularies import RoomsNamespace
 from catfish.store.database import open_database, prepare_schema
 from catfish.store.outlet import PostgresTail
 from catfish.store.postgres import PostgresStore
+from catfish.telemetry.loop import LoopLag
+from catfish.telemetry.readings import Sources
+from catfish.telemetry.scrape import Reply, Scrape
 from catfish.wire.http import RequestHead
 
 log = logging.getLogger(__name__)
@@ -70,6 +75,9 @@ class Place(Neighbours, Protocol):
     def others_serve(self) -> bool:
         """Whether the server goes on when this one stops."""
 
+    def count_handovers(self) -> dict[str, int]:
+        """Requests that went from worker to worker, by what became of them."""
+
     def describe(self) -> dict[str, Any]:
         """What `/health` says about it."""
 
@@ -78,6 +86,16 @@ class Place(Neighbours, Protocol):
 
     async def relay(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """See `http.paths.Relay`."""
+
+    @property
+    def index(self) -> int:
+        """The number of this worker."""
+
+    reply: Callable[[str], bytes]
+    """What other workers are told when they ask."""
+
+    async def ask(self, question: str) -> list[Reply | None]:
+        """What each of the other workers replies; None: it does not."""
 
     async def run(self, listener: Listener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take what others hand over, for `listener` to serve, until cancelled."""
@@ -150,16 +168,33 @@ async def _serve(
         ready = not (stopping or instance.database.away)
         return Health(ready, trio.current_time() - started_at, details)
 
-    paths = Paths(engines, build_api(instance, accounts, stores, health), None if place is None else place.relay)
-    web = Forwarded(paths, Proxies(settings))
+    loop = LoopLag(logs.flush)
+    figures = HttpFigures(instance.refusals)
+    sources = Sources(
+        instance=instance, http=figures, loop=loop, engines=engines, mirror=mirror, store=store.statistics
+    )
+    scrape = Scrape(sources, place)
+    if place is not None:
+        place.reply = scrape.reply
+        sources.handovers = place.count_handovers
+    paths = Paths(
+        engines, build_api(instance, accounts, stores, health, scrape), None if place is None else place.relay
+    )
+    observed = Observed(paths, figures, polls=paths.polls, logs_all=settings.log_requests)
+    web = Forwarded(observed, Proxies(settings))
     http = HypercornHandoff(cast("ASGIFramework", web), _http_config(settings))
+
+    def time_delivery(accepted_at: float) -> None:
+        listener.tell_written(lambda: sources.delivery.observe(trio.current_time() - accepted_at))
+
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         await nursery.start(instance.run)
         if mirror is not None:
             await nursery.start(mirror.run)
             if settings.outlet_entries_max:
-                nursery.start_soon(Outlet(settings, PostgresTail(url, settings)).run)
+                sources.outlet = Outlet(settings, PostgresTail(url, settings))
+                nursery.start_soon(sources.outlet.run)
         if recovery is not None:
             await nursery.start(recovery.run)
         for engine in engines.values():
@@ -169,6 +204,9 @@ async def _serve(
         if place is not None:
             await nursery.start(place.run, listener)
         instance.count_connections = count_connections
+        instance.journal.on_answered = time_delivery
+        sources.listener = listener
+        nursery.start_soon(loop.run)
         nursery.start_soon(feed_watchdog)
         announce(f"catfish listens on {' '.join(listener.addresses)}")
         systemd.notify(systemd.READY, systemd.status(f"listening on {' '.join(listener.addresses)}"))

@@ -134,7 +134,12 @@ def set_up_log(settings: Settings) -> None:
     from catfish.config_sources import FIELDS
 
     secrets = [getattr(settings, name) for name, field in FIELDS.items() if field.metadata["secret"]]
-    log.set_up(level=settings.log_level, form=settings.log_format, secrets=[secret for secret in secrets if secret])
+    log.set_up(
+        level=settings.log_level,
+        form=settings.log_format,
+        secrets=[secret for secret in secrets if secret],
+        lines_max=settings.log_lines_max,
+    )
 
 
 def run_to_end(function: Callable[[], Awaitable[Result]]) -> Result:

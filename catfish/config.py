@@ -331,6 +331,16 @@ class Settings:
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severity that is logged.")
     log_format: Literal["human", "json"] = setting("human", "Form of the log lines on standard error.")
+    log_lines_max: int = setting(
+        20, "Log lines of one kind in a second; more are left out, and counted in the next one. 0: no limit.", least=0
+    )
+    metrics_from: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128"),
+        "Where those are who read GET /metrics without the API key; never through a proxy.",
+        form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
+        check=_parse_networks,
+    )
+    log_requests: bool = setting(False, "Log each HTTP request; those that fail by our fault are logged in any case.")
 
     @property
     def state_directory(self) -> Path:

@@ -12,21 +12,31 @@ the priority in front as sd-daemon(3) has it.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
 import sys
 from collections.abc import Collection, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import IO, Any, Final, Literal
 from urllib.parse import unquote
 
 import msgspec
 
+from catfish.log_limit import LineLimit
+
 _PLAIN: Final = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 """Attributes that every record has; whatever else one has came by `extra=`."""
 _URL_PASSWORD: Final = re.compile(r"(?P<before>\w://[^\s:/@]*:)(?P<password>[^\s@/]+)(?=@)")
 _HIDDEN: Final = "***"
+
+request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""The HTTP request that is being answered; every line has it as `request`."""
+connection_id: Final[ContextVar[int | None]] = ContextVar("connection_id", default=None)
+"""The WebSocket connection whose task this is; every line has it as `connection`."""
+_IDS: Final[Mapping[str, ContextVar[Any]]] = {"request": request_id, "connection": connection_id}
 _SECRET_CHARS_MIN: Final = 4
 """A shorter secret protects nothing, and hiding it would tear other words apart."""
 
@@ -37,23 +47,49 @@ def set_up(
     form: Literal["human", "json"],
     secrets: Collection[str] = (),
     stream: IO[str] | None = None,
+    lines_max: int = 0,
 ) -> None:
     """Send every log line to `stream` (standard error) in the given form, in the place of earlier handlers.
 
     Our own loggers speak from `level` on; those of libraries from `level` on, but no more than warnings unless it is
-    `debug`. Each of `secrets` and every password in a URL is replaced.
+    `debug`. Each of `secrets` and every password in a URL is replaced. Of one kind of line `lines_max` are written in a
+    second, see `log_limit`; 0: all.
     """
     stream = sys.stderr if stream is None else stream
     redact = Redactor(secrets)
     formatter = JsonFormatter(redact) if form == "json" else HumanFormatter(redact, journal=_is_journal(stream))
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(_add_ids)
+    global _limit
+    _limit = LineLimit(lines_max, handler.emit) if lines_max else None
+    if _limit is not None:
+        handler.addFilter(_limit)
+        atexit.register(_limit.flush, everything=True)
     number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number if level == "debug" else max(number, logging.WARNING))
     logging.getLogger("catfish").setLevel(number)
     logging.captureWarnings(True)
+
+
+_limit: LineLimit | None = None
+
+
+def flush() -> None:
+    """Tell what was left out until now. Cheap; call it about once a second."""
+    if _limit is not None:
+        _limit.flush()
+
+
+def _add_ids(record: logging.LogRecord) -> bool:
+    """What the line is about, where whoever wrote it did not say so."""
+    for name, variable in _IDS.items():
+        id = variable.get()
+        if id is not None and not hasattr(record, name):
+            setattr(record, name, id)
+    return True
 
 
 class Redactor:

@@ -20,23 +20,29 @@ LINES_MAX = 500
 TEXT_SUFFIXES = frozenset((".py", ".sh", ".md", ".sql", ".js", ".css", ".html", ".service"))
 
 BASE = frozenset(("config", "errors"))
+COUNTING = frozenset(("histogram", "tracing"))
+"""Where what happens is counted and timed."""
 LAYERS = {
     "errors": frozenset[str](),
     "config": frozenset(("errors", "config_fields")),
     "config_fields": frozenset[str](),
     "config_fallbacks": BASE,
     "config_sources": BASE | {"config_fields", "config_fallbacks"},
-    "log": frozenset[str](),
+    "log": frozenset(("log_limit",)),
+    "log_limit": frozenset[str](),
     "systemd": frozenset[str](),
+    "histogram": frozenset[str](),
+    "tracing": frozenset[str](),
     "wire": BASE,
     "rooms": BASE,
     "contracts": BASE | {"wire", "rooms"},
     "net": BASE | {"wire", "log"},
     "store": BASE | {"rooms"},
-    "mirror": BASE | {"rooms", "wire"},
+    "mirror": BASE | {"rooms", "wire"} | COUNTING,
     "auth": BASE | {"rooms", "wire"},
-    "server": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth"},
-    "http": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth", "server"},
+    "server": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth"} | COUNTING,
+    "http": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth", "server", "log"} | COUNTING,
+    "telemetry": BASE | {"rooms", "net", "store", "mirror", "server", "http", "log"} | COUNTING,
     "client": BASE | {"wire"},
     "load": BASE | {"wire"},
     "administration": BASE | {"rooms", "store", "client", "cli"},
@@ -78,6 +84,9 @@ ONLY_IN = {
     "click": frozenset(("cli", "administration")),
     "rich": frozenset(("cli", "client", "load", "administration")),
     "prompt_toolkit": frozenset(("client",)),
+    "prometheus_client": frozenset(("telemetry", "administration")),
+    "opentelemetry": frozenset(("telemetry",)),
+    "sentry_sdk": frozenset(("telemetry",)),
 }
 """Libraries that one layer hides from the others."""
 

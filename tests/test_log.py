@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from catfish import log as catfish_log
+from catfish.log_limit import LineLimit
 
 log = logging.getLogger("catfish.test")
 
@@ -120,3 +121,53 @@ def test_under_systemd_the_priority_takes_the_place_of_the_time(
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
             log.log(level, "x")
     assert [line[:4] for line in path.read_text().splitlines()] == ["<7>D", "<6>I", "<4>W", "<3>E"]
+
+
+def test_lines_say_which_request_and_which_connection_they_belong_to() -> None:
+    def say() -> None:
+        log.info("a")
+        before = catfish_log.request_id.set("r-1"), catfish_log.connection_id.set(9)
+        log.info("b")
+        log.info("c", extra={"connection": 10})
+        catfish_log.request_id.reset(before[0])
+        catfish_log.connection_id.reset(before[1])
+
+    lines = [msgspec.json.decode(line) for line in written(say, form="json").splitlines()]
+    assert [(line.get("request"), line.get("connection")) for line in lines] == [(None, None), ("r-1", 9), ("r-1", 10)]
+
+
+def test_of_many_lines_of_one_kind_a_second_the_last_says_how_many_were_left_out() -> None:
+    now = 0.0
+    handler = logging.StreamHandler(stream := io.StringIO())
+    handler.setFormatter(catfish_log.HumanFormatter(catfish_log.Redactor(()), journal=True))
+    limit = LineLimit(2, handler.emit, clock=lambda: now)
+    handler.addFilter(limit)
+    logger = logging.getLogger("catfish.test.limit")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    for number in range(5):
+        logger.info("slow", extra={"number": number})
+        logger.info("other %s", number % 1)
+    now = 1.0
+    limit.flush()
+    logger.info("slow", extra={"number": 5})
+    lines = [line.partition(": ")[2] for line in stream.getvalue().splitlines()]
+    assert [line for line in lines if line.startswith("slow")] == [
+        "slow number=0",
+        "slow number=1",
+        "slow number=4 left_out=2",
+        "slow number=5",
+    ]
+    assert [line for line in lines if line.startswith("other")] == ["other 0", "other 0", "other 0 left_out=2"]
+
+
+def test_what_was_left_out_is_told_at_the_end() -> None:
+    stream = io.StringIO()
+    catfish_log.set_up(level="info", form="human", stream=stream, lines_max=1)
+    for _ in range(3):
+        log.info("again")
+    assert stream.getvalue().count("again") == 1
+    assert catfish_log._limit is not None
+    catfish_log._limit.flush(everything=True)
+    assert stream.getvalue().rstrip().endswith("again left_out=1")

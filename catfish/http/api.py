@@ -7,7 +7,7 @@ from typing import cast
 
 import attrs
 
-from catfish.http import docs, health, messages, root
+from catfish.http import docs, health, messages, metrics, root
 from catfish.http.app import build_app
 from catfish.http.cors import App, Cors
 from catfish.http.health import Health
@@ -33,12 +33,17 @@ class Stores:
 
 
 def build_operations(
-    instance: Instance, accounts: Accounts, stores: Stores, tell_health: Callable[[], Health]
+    instance: Instance,
+    accounts: Accounts,
+    stores: Stores,
+    tell_health: Callable[[], Health],
+    expose: metrics.Expose | None = None,
 ) -> list[Operation]:
-    """Every operation of one instance."""
+    """Every operation of one instance; without `expose` there are no metrics."""
     access = Access(instance, accounts, stores.directory)
     found = [
         *health.operations(tell_health),
+        *(() if expose is None else metrics.operations(instance, expose)),
         *root.operations(accounts),
         *messages.operations(instance, accounts),
         *Rooms(instance, access, stores.directory, stores.administration).operations(),
@@ -50,8 +55,14 @@ def build_operations(
     return [*found, *docs.operations(found)]
 
 
-def build_api(instance: Instance, accounts: Accounts, stores: Stores, tell_health: Callable[[], Health]) -> App:
+def build_api(
+    instance: Instance,
+    accounts: Accounts,
+    stores: Stores,
+    tell_health: Callable[[], Health],
+    expose: metrics.Expose | None = None,
+) -> App:
     """The ASGI application of one instance."""
     once = Idempotency(instance.settings, stores.answers).once
-    routes = build_routes(build_operations(instance, accounts, stores, tell_health), once)
+    routes = build_routes(build_operations(instance, accounts, stores, tell_health, expose), once)
     return Cors(cast(App, build_app(routes)), instance.settings.origins)

@@ -48,6 +48,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 
 async def _answer_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Rejected)
+    request.scope["refusal"] = error.code
     return refusals.answer(error)
 
 

@@ -34,6 +34,10 @@ class Paths:
         """Where an upgrade request leads; None: it is not for an Engine.IO server."""
         return self._engines.get(head.path.rstrip("/"))
 
+    def polls(self, path: str) -> bool:
+        """Whether it is a path of long polling."""
+        return path.rstrip("/") in self._polling
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that is no upgrade."""
         polling = self._polling.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None

@@ -84,6 +84,7 @@ def telling(shape: Shape, handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Rejected as refusal:
+            request.scope["refusal"] = refusal.code
             return answer(refusal, shape)
 
     return told

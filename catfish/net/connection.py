@@ -35,6 +35,7 @@ from catfish.errors import (
     Close,
     PeerError,
 )
+from catfish.log import connection_id
 from catfish.net.endpoint import CONNECTION_LOST, NO_STATUS, Endpoint, Receiver
 from catfish.net.outbox import FRAME_COST, Outbox
 from catfish.net.states import MOVES, READING, Event, State
@@ -219,6 +220,7 @@ class Connection(ABC):
         `Receiver.closed` was called.
         """
         self._receiver = receiver
+        connection_id.set(self.id)  # of this task and those in the connection's nursery
         try:
             try:
                 async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -227,7 +229,9 @@ class Connection(ABC):
                     if self._state is not CLOSED:
                         self._start()
                         if early:
-                            self._received(early, trio.current_time())
+                            traffic = self._flusher.traffic
+                            traffic.bytes_received += len(early)
+                            traffic.frames_received += self._received(early, trio.current_time())
                             del early
                     self._attend()  # writes the response
                     await receiver.run()
@@ -302,14 +306,15 @@ class Connection(ABC):
             return not self._paused and not self._held
         return self._state in READING
 
-    def _received(self, data: bytes, now: float) -> None:
-        """Bytes came."""
+    def _received(self, data: bytes, now: float) -> int:
+        """Bytes came. Returns how many frames they completed."""
         self.heard_at = now
         messages = self._parser.receive(data)
         if self._special and self._state is OPEN and (self._paused or self._held):
             self._held = [*self._held, *messages]
         else:
             self._deliver(messages)
+        return len(messages)
 
     def _deliver(self, messages: Iterable[tuple[int, Any]]) -> None:
         receiver = self._receiver

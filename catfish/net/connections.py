@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import attrs
 import trio
 
-from catfish.errors import Close
+from catfish.errors import SLOW_CONSUMER_BYTES, SLOW_CONSUMER_TIME, Close
 from catfish.net.connection import Connection
+
+SLOW: Final = frozenset((SLOW_CONSUMER_BYTES, SLOW_CONSUMER_TIME))
 
 
 @attrs.frozen
@@ -22,6 +25,8 @@ class ConnectionsStatistics:
     """In all outboxes."""
     closes: Mapping[int, int]
     """Close codes and how many connections ended with each."""
+    slow: int
+    """Connections that ended because their peer did not take what waited."""
 
 
 class Connections:
@@ -31,6 +36,7 @@ class Connections:
         self._connections: set[Connection] = set()
         self._opened = 0
         self._closes: Counter[int] = Counter()
+        self._slow = 0
         self._empty = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -50,6 +56,7 @@ class Connections:
         self._connections.remove(connection)
         if connection.closed_with is not None:
             self._closes[connection.closed_with.code] += 1
+            self._slow += connection.closed_with in SLOW
         if not self._connections:
             self._empty.unpark_all()
 
@@ -71,4 +78,4 @@ class Connections:
     def statistics(self) -> ConnectionsStatistics:
         """Counts. Takes time in proportion to the connections."""
         waiting = sum(connection.bytes_waiting for connection in self._connections)
-        return ConnectionsStatistics(len(self._connections), self._opened, waiting, dict(self._closes))
+        return ConnectionsStatistics(len(self._connections), self._opened, waiting, dict(self._closes), self._slow)

@@ -8,10 +8,12 @@ does, in the next turn of Trio's loop.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 
 from catfish.net.connection import Connection
+from catfish.net.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +24,14 @@ class Flusher:
     `asking` is public for `Connection._ask`: appending needs a call of `wake` only when the list is empty.
     """
 
-    __slots__ = ("_parked", "asking", "in_pass")
+    __slots__ = ("_parked", "_written", "asking", "in_pass", "traffic")
 
     def __init__(self) -> None:
         self.asking: list[Connection] = []
         self.in_pass = False
         """Whether a pass is running that will call `flush` itself."""
+        self.traffic = Traffic()
+        self._written: Callable[[], None] | None = None
         self._parked: trio.lowlevel.Task | None = None
 
     def wake(self) -> None:
@@ -35,6 +39,13 @@ class Flusher:
         if self._parked is not None and not self.in_pass:
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)
+
+    def tell_written(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once what was sent until now has been offered to the kernel; of several only the last one."""
+        if self.asking:
+            self._written = tell
+        else:
+            tell()
 
     def flush(self) -> None:
         """Attend to everyone who asked, and to those who ask meanwhile."""
@@ -46,6 +57,9 @@ class Flusher:
                 except Exception:  # the crash boundary between connections
                     log.exception("writing to a connection failed", extra=connection._log_fields())
                     connection._cut()
+        if self._written is not None:
+            tell, self._written = self._written, None
+            tell()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush what is sent outside the hub's passes, until cancelled."""

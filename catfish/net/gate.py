@@ -13,6 +13,7 @@ bytes unread. So our half is shut down first, and what still comes is thrown awa
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -145,6 +146,8 @@ class Gate:
         self._given: set[trio.abc.Stream] = set()
         self._arriving = 0
         self._settled = trio.lowlevel.ParkingLot()
+        self.refused: Counter[int] = Counter()
+        """Requests and handshakes that were refused here, by status."""
         self._http_streams: set[ReplayStream] = set()
         self._http_idle = trio.lowlevel.ParkingLot()
 
@@ -182,6 +185,11 @@ class Gate:
             self._arriving -= 1
             if not self._arriving:
                 self._settled.unpark_all()
+
+    @property
+    def http_count(self) -> int:
+        """Streams that the HTTP handler serves."""
+        return len(self._http_streams)
 
     async def settled(self) -> None:
         """Wait until it is known what each accepted stream is for."""
@@ -234,6 +242,7 @@ class Gate:
             keeps = True
             return connection, receiver, data[end:]
         except HttpRefusal as refusal:
+            self.refused[refusal.status] += 1
             log.debug("refused a request", extra={"peer": peer, "status": refusal.status, "why": refusal.text})
             await refuse(stream, refusal.response())
         except Exception:  # the crash boundary: a route's or a handler's fault must not end the listener

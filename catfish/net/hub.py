@@ -94,6 +94,7 @@ class Hub:
         connections = self._connections
         read_bytes = self._read_bytes
         now = trio.current_time()
+        bytes_received = frames_received = 0
         flusher.in_pass = True
         try:
             events = self._epoll.poll(0, EVENTS_PER_PASS)
@@ -111,7 +112,8 @@ class Hub:
                             connection._lost()
                             continue
                         if data:
-                            connection._received(data, now)
+                            bytes_received += len(data)
+                            frames_received += connection._received(data, now)
                         else:
                             connection._peer_ended()
                     elif mask & ~_OUT:
@@ -124,6 +126,8 @@ class Hub:
             flusher.flush()
         finally:
             flusher.in_pass = False
+        flusher.traffic.bytes_received += bytes_received
+        flusher.traffic.frames_received += frames_received
         self._passes += 1
         self._reads += len(events)
 
@@ -166,10 +170,17 @@ class HubConnection(Connection):
         except OSError:
             self._lost()
             return
-        if count + FRAME_COST * len(frames) == outbox.cost:
+        traffic = self._flusher.traffic
+        traffic.bytes_sent += count
+        waiting = len(frames)
+        if count + FRAME_COST * waiting == outbox.cost:
+            traffic.frames_sent += waiting
             frames.clear()
             outbox.cost = 0
-        elif not outbox.sent(count):
+            return
+        emptied = outbox.sent(count)
+        traffic.frames_sent += waiting - len(outbox.frames)
+        if not emptied:
             self._blocked_at = trio.current_time()
             self._watching.block(self)
             self._update_interest()
@@ -190,7 +201,11 @@ class HubConnection(Connection):
         except OSError:
             self._lost()
             return
-        if outbox.sent(count):
+        traffic, waiting = self._flusher.traffic, len(outbox.frames)
+        emptied = outbox.sent(count)
+        traffic.bytes_sent += count
+        traffic.frames_sent += waiting - len(outbox.frames)
+        if emptied:
             self._watching.blocked.discard(self)
             self._emptied()
             self._update_interest()

@@ -14,6 +14,7 @@ import errno
 import logging
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -31,6 +32,7 @@ from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
 from catfish.net.proxies import Proxies, read_proxy_header
 from catfish.net.stream_driver import BROKEN
+from catfish.net.traffic import Traffic
 from catfish.net.watch import Watch
 from catfish.wire.addresses import address_of
 
@@ -66,7 +68,13 @@ class ListenerStatistics:
     """Refused because there were `connections_max` streams."""
     unannounced: int
     """Closed because a proxy of `proxy_protocol` sent no proper PROXY header."""
+    refused: Mapping[int, int]
+    """Requests and handshakes that were refused before they reached an application, by status."""
+    http: int
+    """Streams that the HTTP handler serves."""
     connections: ConnectionsStatistics
+    traffic: Traffic
+    """The live counters."""
     hub: HubStatistics | None
 
 
@@ -139,6 +147,10 @@ class Listener:
             self._overloaded += 1
             nursery.start_soon(self._gate.refuse_overload, PlainStream(sock))
 
+    def tell_written(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once what was sent until now has been offered to the kernel; of several only the last one."""
+        self._flusher.tell_written(tell)
+
     async def drain(self, close: Close, grace_s: float) -> int:
         """End every WebSocket connection in order, and cut whatever is left after `grace_s` seconds, HTTP included.
 
@@ -162,6 +174,9 @@ class Listener:
             accepted=self._accepted,
             overloaded=self._overloaded,
             unannounced=self._unannounced,
+            refused=dict(self._gate.refused),
+            http=self._gate.http_count,
+            traffic=self._flusher.traffic,
             connections=self.connections.statistics(),
             hub=None if self._hub is None else self._hub.statistics(),
         )

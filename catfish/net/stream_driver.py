@@ -105,6 +105,7 @@ class StreamConnection(Connection):
 
     async def _read(self) -> None:
         read_bytes = self._settings.read_bytes_per_turn
+        traffic = self._flusher.traffic
         while True:
             while not self._wants_reading:
                 self._reader = trio.lowlevel.current_task()
@@ -118,19 +119,23 @@ class StreamConnection(Connection):
                 self._peer_ended()
                 return
             try:
-                self._received(bytes(data), trio.current_time())
+                traffic.bytes_received += len(data)
+                traffic.frames_received += self._received(bytes(data), trio.current_time())
             except Exception:  # the crash boundary between connections
                 log.exception("serving a connection failed", extra=self._log_fields())
                 self._cut()
 
     async def _write(self) -> None:
         outbox = self._outbox
+        traffic = self._flusher.traffic
         while True:
             if outbox.frames:
                 self._blocked_at = trio.current_time()
                 self._watching.block(self)
                 data = outbox.head(SLICE_BYTES)
+                waiting = len(outbox.frames)
                 outbox.sent(len(data))
+                completed = waiting - len(outbox.frames)
                 self._sending = self._broken = True
                 try:
                     await self._stream.send_all(data)
@@ -138,6 +143,8 @@ class StreamConnection(Connection):
                     self._lost()
                     return
                 self._sending = self._broken = False
+                traffic.bytes_sent += len(data)
+                traffic.frames_sent += completed
                 if outbox.frames:
                     continue
                 self._watching.blocked.discard(self)

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -65,6 +66,8 @@ class Instance:
         self.users = Users()
         self.supervisor.on_order = self._obey
         self.sessions: set[Session] = set()
+        self.refusals: Counter[str] = Counter()
+        """Requests that were refused, by the code that the client was told."""
         self.draining = False
         self.count_connections: Callable[[], int] = lambda: len(self.sessions)
         """Set by the one who knows the transports better."""

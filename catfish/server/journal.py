@@ -23,9 +23,11 @@ import trio
 
 from catfish.config import Settings
 from catfish.errors import Rejected
+from catfish.histogram import SECONDS, SIZES, Histogram
 from catfish.rooms.commands import Answer, Command, Edit, SendMessage
 from catfish.rooms.ports import Store, StoreUnavailable
 from catfish.server.dependency import Dependency
+from catfish.tracing import OFF, Tracing
 
 T = TypeVar("T")
 
@@ -86,11 +88,18 @@ class Journal:
         self._database = database or database_dependency()
         self._settings = settings
         self._on_recovered = on_recovered
+        self.tracing: Tracing = OFF
         self._queue: deque[_Entry] = deque()
         self._queue_bytes = 0
         self._wakeup = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self.sizes = Histogram(SIZES)
+        """Commands of each batch."""
+        self.seconds = Histogram(SECONDS)
+        """What each commit took."""
+        self.on_answered: Callable[[float], None] = lambda accepted_at: None
+        """Told of the oldest command of each batch, when it was accepted, once it has been answered."""
         self._committed = 0
         self._batches = 0
         self._busy = 0
@@ -183,8 +192,10 @@ class Journal:
     async def _commit(self, batch: list[_Entry]) -> None:
         pause_s = PAUSE_S_MIN
         while batch:
+            began = trio.current_time()
             try:
-                answers = await self._store.commit([entry.command for entry in batch])
+                with self.tracing.span("journal batch", {"catfish.commands": len(batch)}):
+                    answers = await self._store.commit([entry.command for entry in batch])
             except StoreUnavailable as error:
                 self._away = True
                 self._database.failed("journal", error)
@@ -200,8 +211,12 @@ class Journal:
                 return
             self._batches += 1
             self._committed += len(batch)
+            self.sizes.observe(len(batch))
+            self.seconds.observe(trio.current_time() - began)
             for position, (entry, answer) in enumerate(zip(batch, answers, strict=True), 1):
                 self._answer(entry, answer)
+                if position == 1:
+                    self.on_answered(entry.accepted_at)
                 if position % ANSWERS_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
             self._recover()

@@ -180,6 +180,7 @@ class NativeSession:
         try:
             request = self._codec.decode_request(message)
         except Rejected as refusal:
+            self._instance.refusals[refusal.code] += 1
             self.send(self._codec.encode_refusal(None, refusal))
             return None
         event = request.event
@@ -227,6 +228,7 @@ class NativeSession:
         self.send(self._codec.encode_reply(id, data))
 
     def refuse(self, id: int | None, refusal: Rejected, event: str) -> None:
+        self._instance.refusals[refusal.code] += 1
         self.send(self._codec.encode_refusal(id, refusal, event))
 
 

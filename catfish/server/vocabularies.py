@@ -141,6 +141,7 @@ class RoomsNamespace:
         try:
             await speaker.who.authenticate(token, None, None)
         except Rejected as refusal:
+            self.instance.refusals[refusal.code] += 1
             raise ConnectRefused(refusal.code, {"code": refusal.code, "message": refusal.message}) from None
 
     def connected(self, socket: Socket) -> None:
@@ -308,6 +309,7 @@ class Speaker:
         self, vocabulary: Vocabulary, event: str, args: Sequence[Any], refusal: Rejected, reply: Reply | None
     ) -> None:
         self._namespace.ignored[vocabulary.name] += 1
+        self._namespace.instance.refusals[refusal.code] += 1
         vocabulary.refuse(self.who, event, args, refusal, reply)
 
 

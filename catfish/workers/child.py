@@ -76,7 +76,12 @@ def end_with_parent(control: int, grace_s: float) -> None:
 def _set_up_log(orders: Orders) -> None:
     settings = orders.settings
     secrets = [getattr(settings, field.name) for field in attrs.fields(Settings) if field.metadata["secret"]]
-    logs.set_up(level=settings.log_level, form=settings.log_format, secrets=[secret for secret in secrets if secret])
+    logs.set_up(
+        level=settings.log_level,
+        form=settings.log_format,
+        secrets=[secret for secret in secrets if secret],
+        lines_max=settings.log_lines_max,
+    )
 
     def mark(record: logging.LogRecord) -> bool:
         record.worker = orders.index

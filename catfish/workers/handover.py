@@ -47,6 +47,8 @@ class Handed(msgspec.Struct, frozen=True):
     """What was read from it: a whole request head at least."""
     relayed: bool = False
     """What follows comes over this connection, not over a descriptor."""
+    question: str = ""
+    """It is no request, but a worker wants to know something; the reply follows, to the end of the connection."""
 
 
 class BadHandover(Exception):

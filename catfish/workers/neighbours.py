@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -19,6 +21,7 @@ from catfish.net.listener import Listener
 from catfish.net.neighbours import Hand
 from catfish.net.plain_stream import PlainStream
 from catfish.server.engineio.server import QUERY_FIELDS_MAX
+from catfish.telemetry.scrape import Reply
 from catfish.wire.http import RequestHead
 from catfish.wire.websocket.handshake import is_upgrade
 from catfish.workers.board import Board
@@ -30,6 +33,10 @@ from catfish.workers.tags import draw_sid, tag_of
 
 log = logging.getLogger(__name__)
 
+INDEX_BYTES: Final = 4
+"""Of a worker's number, in front of its reply."""
+QUESTION_S: Final = 2.0
+"""For the others to reply."""
 SIGNS: Final = 4
 """Of life, within the time of silence after which a worker is killed."""
 
@@ -61,6 +68,8 @@ class Neighbours:
         settings = orders.settings
         self.index = orders.index
         self.handovers = Handovers()
+        self.reply: Callable[[str], bytes] = lambda question: b""
+        """What other workers are told; nothing: the question is not understood."""
         self.serving: tuple[str, ...] = ()
         """Processes that admit whatever comes."""
         self._tag = orders.tag
@@ -79,6 +88,9 @@ class Neighbours:
     def others_serve(self) -> bool:
         """Whether the server goes on when this worker stops."""
         return bool(self._others)
+
+    def count_handovers(self) -> dict[str, int]:
+        return attrs.asdict(self.handovers)
 
     def describe(self) -> dict[str, Any]:
         """For `/health`."""
@@ -186,6 +198,39 @@ class Neighbours:
         await pass_bytes(stream, PlainStream(connection), stall_s=self._settings.outbox_age_s_max)
         return True
 
+    async def ask(self, question: str) -> list[Reply | None]:
+        """Ask every other worker that serves; None for one that does not reply in time."""
+        others = self._others
+        replies: list[Reply | None] = [None] * len(others)
+
+        async def ask_one(place: int, tag: str) -> None:
+            asked = Handed("unix", b"", relayed=True, question=question)
+            connection = await offer(self._directory / tag, asked, None, timeout_s=QUESTION_S)
+            if connection is None:
+                return
+            async with PlainStream(connection) as stream:
+                data = bytearray()
+                try:
+                    while piece := await stream.receive_some():
+                        data += piece
+                except trio.BrokenResourceError:
+                    return
+            if len(data) > INDEX_BYTES:
+                replies[place] = Reply(int.from_bytes(data[:INDEX_BYTES], "big"), bytes(data[INDEX_BYTES:]))
+
+        with trio.move_on_after(QUESTION_S):
+            async with trio.open_nursery() as nursery:
+                for place, tag in enumerate(others):
+                    nursery.start_soon(ask_one, place, tag)
+        return replies
+
+    async def _reply(self, connection: socket.socket, question: str) -> None:
+        data = self.reply(question)
+        if data and confirm(connection):
+            stream = PlainStream(connection)
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(self.index.to_bytes(INDEX_BYTES, "big") + data)
+
     async def _open_door(self, door: socket.socket, listener: Listener) -> None:
         async with trio.open_nursery() as nursery:
             while True:
@@ -207,7 +252,9 @@ class Neighbours:
         try:
             with trio.move_on_after(self._settings.handover_timeout_s):
                 handed, client = await take(connection, bytes_max=self._bytes_max)
-                if confirm(connection):
+                if handed.question:
+                    await self._reply(connection, handed.question)
+                elif confirm(connection):
                     keeps = True
                     self.handovers.taken += 1
                     listener.adopt(connection if client is None else client, handed.peer, handed.data)

@@ -35,6 +35,10 @@ class NoAccounts:
         return True
 
 
+async def expose_nothing(accept: str) -> tuple[str, bytes]:
+    return "text/plain", b""
+
+
 READY = Health(ready=True, uptime_s=12.3456)
 
 
@@ -113,7 +117,7 @@ class Api:
         self.accounts = Accounts(server.instance, accounts)
         if server.instance.tokens.required:
             server.instance.admits = self.accounts.admits
-        self.app = build_api(server.instance, self.accounts, stores, lambda: READY)
+        self.app = build_api(server.instance, self.accounts, stores, lambda: READY, expose_nothing)
 
     async def get(self, target: str, **headers: str) -> Answer:
         return await call(self.app, "GET", target, headers=_fields(headers))

@@ -16,6 +16,7 @@ from trio.testing import memory_stream_pair
 
 from catfish.config import Settings
 from catfish.net.plain_stream import PlainStream
+from catfish.telemetry.scrape import Reply
 from catfish.wire.http import RequestHead, parse_request_head
 from catfish.workers.board import Board
 from catfish.workers.control import FROM_WORKER, Alive, Lines, Ready, Serving, build_line
@@ -283,3 +284,12 @@ async def test_others_leave_connections_to_a_new_worker_until_it_stops(tmp_path:
         there.neighbours.stopped()
         there.neighbours.count(1)
         assert here.neighbours.patience_s(10) == 0
+
+
+async def test_a_worker_asks_the_others_and_those_that_know_no_answer_say_nothing(tmp_path: Path) -> None:
+    async with open_town(tmp_path) as (here, there):
+        here.neighbours.serving = ("aaaa", "bbbb", "cccc")
+        assert await here.neighbours.ask("how") == [None, None]
+        there.neighbours.reply = lambda question: question.encode() * 100_000
+        assert await here.neighbours.ask("how") == [Reply(1, b"how" * 100_000), None]
+        assert there.neighbours.handovers.taken == here.neighbours.handovers.relayed == 0
