@@ -1,8 +1,9 @@
 """`cross`: what it costs that the sender is on one instance and the receivers on another.
 
 Rooms of ten, a sender and nine receivers, twice: in half of the rooms all are on the first instance ("same"), in the
-other half the receivers are on the second one ("across"). First the same kind of message goes through the ones, then
-through the others, at the same steady rate, so the difference is the way between the instances:
+other half the receivers are on the second one ("across"). The same kind of message goes through the ones and through
+the others in turn, at the same steady rate, so the difference is the way between the instances, whatever else the
+machine does meanwhile:
 
 * CPU of both servers per delivered message, against that of the first server alone; what they use while nothing
   happens is subtracted;
@@ -29,10 +30,12 @@ from catfish.load.plan import ROOM_OF_CHAT, Plan
 from catfish.load.processes import Trees
 from catfish.load.protocols import Speech, speech_of
 from catfish.load.scenarios import report, room_of, user_of
-from catfish.load.statistics import Figure, Report, difference, per_unit, percentile, ratio, waits
+from catfish.load.statistics import Figure, Report, difference, per_unit, percentile, ratio, total, waits
 
 RECEIVERS: Final = ROOM_OF_CHAT - 1
-WARM_UP_S_MAX: Final = 0.5
+WARM_UP_S_MAX: Final = 0.3
+TURN_S: Final = 1.0
+"""About so long one half of the rooms has its turn."""
 REST_S_MAX: Final = 2.0
 """How long the servers are watched while nothing happens."""
 LATE_S_MAX: Final = 3.0
@@ -59,10 +62,12 @@ class Phase:
     delivered: int = 0
     """To receivers."""
     waited_s: list[float] = attrs.Factory(list)
-    cpu_s: tuple[float | None, float | None] = (None, None)
+    cpu_s: tuple[float | None, float | None] = (0.0, 0.0)
     """Of both servers, without what they use at rest."""
     lost: int = 0
-    client_share: float = 0.0
+    seconds: float = 0.0
+    client_s: float = 0.0
+    """CPU of this process."""
 
 
 @attrs.frozen
@@ -106,7 +111,12 @@ def run_cross(plan: Plan) -> Report:
         figures: list[Figure] = []
         notes: list[str] = []
         for kind in KINDS:
-            figures += _compare(bench, kind, _measure(bench, kind, same), _measure(bench, kind, across), rooms, notes)
+            phases = Phase(), Phase()
+            turns = max(1, round(plan.seconds / TURN_S))
+            for _ in range(turns):
+                for phase, lanes in zip(phases, (same, across), strict=True):
+                    _measure(bench, kind, lanes, plan.seconds / turns, phase)
+            figures += _compare(bench, kind, *phases, notes)
         return report(plan, figures, notes)
 
 
@@ -136,32 +146,33 @@ def _frame(speech: Speech, kind: str, plan: Plan, lane: Lane) -> bytes:
     return speech.emit(lane.room, user, plan.size)
 
 
-def _measure(bench: _Bench, kind: str, lanes: list[Lane]) -> Phase:
+def _measure(bench: _Bench, kind: str, lanes: list[Lane], seconds: float, phase: Phase) -> None:
+    """One turn of these lanes."""
     plan = bench.plan
     frames = {lane.room: _frame(bench.near.speech, kind, plan, lane) for lane in lanes}
     warm = Phase()
-    _send_steadily(bench, lanes, frames, min(WARM_UP_S_MAX, plan.seconds), warm)
+    _send_steadily(bench, lanes, frames, min(WARM_UP_S_MAX, seconds), warm)
     if not warm.delivered:
         raise LoadError(
             f"no {KINDS[kind]} arrived: do both instances have one database, and one Redis to mirror their rooms?"
         )
-    phase = Phase()
     meters = Meter(bench.trees[0]), Meter(bench.trees[1])
     for meter in meters:
         meter.start()
-    _send_steadily(bench, lanes, frames, plan.seconds, phase)
+    _send_steadily(bench, lanes, frames, seconds, phase)
     for meter in meters:
         meter.stop()
     idle_s = [None if rest is None else rest * meter.seconds for rest, meter in zip(bench.rest, meters, strict=True)]
     first, second = (difference(meter.server_s, idle) for meter, idle in zip(meters, idle_s, strict=True))
-    phase.cpu_s = first, second
-    phase.client_share = meters[0].client_s / meters[0].seconds
-    return phase
+    phase.cpu_s = total(phase.cpu_s[0], first), total(phase.cpu_s[1], second)
+    phase.seconds += meters[0].seconds
+    phase.client_s += meters[0].client_s
 
 
 def _send_steadily(bench: _Bench, lanes: list[Lane], frames: dict[str, bytes], seconds: float, phase: Phase) -> None:
     """Send for so long, from one lane after the other, and wait for what is under way."""
     near, far = bench.near, bench.far
+    sent_before, delivered_before = phase.sent, phase.delivered
     watched = {lane.receivers[0].fd: lane.sent_at for lane in lanes}
     hearing = {link.fd for lane in lanes for link in lane.receivers}
     interval, wait, links = 1.0 / bench.plan.rate, near.poller.wait, near.by_fd
@@ -176,8 +187,8 @@ def _send_steadily(bench: _Bench, lanes: list[Lane], frames: dict[str, bytes], s
             near.write(lane.sender, frames[lane.room])
             phase.sent += 1
             due += interval
-        expected = phase.sent * RECEIVERS
-        if now >= end and (phase.delivered >= expected or now >= end + LATE_S_MAX):
+        expected = (phase.sent - sent_before) * RECEIVERS
+        if now >= end and (phase.delivered - delivered_before >= expected or now >= end + LATE_S_MAX):
             break
         for fd, _ in wait(max(due - now, 0.0) if now < end else 0.05):
             payloads = near.read(links[fd])
@@ -187,7 +198,7 @@ def _send_steadily(bench: _Bench, lanes: list[Lane], frames: dict[str, bytes], s
                     _note_arrivals(watched[fd], len(payloads), phase)
         near.tend()
         far.tend()
-    phase.lost = max(expected - phase.delivered, 0)
+    phase.lost += max(expected - (phase.delivered - delivered_before), 0)
     for lane in lanes:
         lane.sent_at.clear()
 
@@ -198,18 +209,18 @@ def _note_arrivals(sent_at: deque[float], count: int, phase: Phase) -> None:
         phase.waited_s.append(now - sent_at.popleft())
 
 
-def _compare(bench: _Bench, kind: str, same: Phase, across: Phase, rooms: int, notes: list[str]) -> list[Figure]:
+def _compare(bench: _Bench, kind: str, same: Phase, across: Phase, notes: list[str]) -> list[Figure]:
     name = KINDS[kind]
     alone = per_unit(same.cpu_s[0], same.delivered)
     first, second = across.cpu_s
-    both = per_unit(None if first is None or second is None else first + second, across.delivered)
+    both = per_unit(total(first, second), across.delivered)
     unhosted = per_unit(same.cpu_s[1], same.sent)
     extra = [
         difference(percentile(across.waited_s, percent), percentile(same.waited_s, percent)) for percent in (50, 99)
     ]
     if alone is None or both is None:
         notes.append(NO_PROCESS)
-    if max(same.client_share, across.client_share) > 0.9:
+    if any(phase.client_s > 0.9 * phase.seconds for phase in (same, across)):
         notes.append(BUSY_CLIENT)
     return [
         Figure(f"{kind}_messages_per_s", f"{name}s sent", across.sent / bench.plan.seconds, "per s", 0),

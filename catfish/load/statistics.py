@@ -67,6 +67,10 @@ def difference(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else value - base
 
 
+def total(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
+
+
 def waits(key: str, label: str, seconds: Sequence[float]) -> tuple[Figure, Figure]:
     """p50 and p99 of waiting times, in milliseconds."""
     p50, p99 = percentile(seconds, 50), percentile(seconds, 99)

@@ -31,7 +31,7 @@ class CodecError(ValueError):
     """The bytes are no batch, or one of a kind that this version does not know."""
 
 
-class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Batch(msgspec.Struct, array_like=True, gc=False):
     """An entry: who sent it, and its place among what that instance sent to the stream."""
 
     format: int

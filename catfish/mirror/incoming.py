@@ -29,7 +29,12 @@ STREAMS_MAX: Final = 1_024
 
 
 Sifted = codec.Batch | codec.CodecError
-"""The content of an entry of another instance."""
+"""The content of an entry of another instance, with the rooms that are hosted here."""
+
+
+def is_urgent(content: Sifted) -> bool:
+    """Whether somebody waits for it; what says nothing to any room here only counts."""
+    return isinstance(content, codec.CodecError) or bool(content.rooms)
 
 
 class Delivery(NamedTuple):
@@ -82,12 +87,18 @@ class Incoming:
         return len({instance for _, instance in self._publishers})
 
     def sift(self, entry: bytes) -> Sifted | None:
-        """What is in an entry; None when it is our own. In any thread."""
+        """What is in an entry; None when it is our own. In any thread.
+
+        A room that comes into memory while the entry is on its way from here to `receive` was not told of it; like
+        every room that has just come, it is compared with the store.
+        """
         try:
             batch = codec.decode_batch(entry)
         except codec.CodecError as error:
             return error
         if batch.instance != self._instance:
+            hosts = self._mirrored.hosts
+            batch.rooms = [room for room in batch.rooms if hosts(room[0])]
             return batch
         self.lag_ms = max(0, self._clock() - batch.sent_at)
         return None

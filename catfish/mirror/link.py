@@ -3,9 +3,10 @@
 Theory of operation. A link is opened once, serves until the first failure or until it is closed, and is thrown away.
 For every server it has one connection that writes and one that reads, since XREAD blocks. One thread sends the batches
 that are handed to it, in order; one thread per reading connection follows its streams and hands over what it reads, no
-more than one reply at a time. Threads that last, and report by `run_sync_soon`, cost a fraction of a thread per call.
-One that waits in Redis when its link is closed is left behind: its connection is shut down, it ends by itself, and
-nobody waits for it.
+more than one reply at a time, and what says nothing to any room here only now and then: so an instance pays for rooms
+that it does not host with the decoding of a batch, in a thread, and its event loop sleeps on. Threads that last, and
+report by `run_sync_soon`, cost a fraction of a thread per call. One that waits in Redis when its link is closed is left
+behind: its connection is shut down, it ends by itself, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from catfish.config import Settings
 from catfish.mirror.addresses import Addresses, Server
-from catfish.mirror.incoming import Sifted
+from catfish.mirror.incoming import Sifted, is_urgent
 from catfish.mirror.line import FIELD, NOTHING, Command, Line, ask_together, parse_id
 from catfish.mirror.outgoing import Entry
 
 ENTRIES_PER_READ: Final = 64
 """Of each stream; with `mirror_entry_bytes_max`, what one reply may hold."""
+QUIET_S: Final = 0.5
+"""For which entries may wait that say nothing to any room here; they tell who is alive, and what is missing."""
+QUIET_MAX: Final = 1_000
+"""How many may wait."""
 BLOCK_S_MAX: Final = 1.0
 """For which a read waits in Redis before it asks anew."""
 
@@ -135,13 +140,7 @@ class Link:
         Raises:
             RedisError: the batches in flight may have arrived, or not.
         """
-        interval_s = self._settings.mirror_interval_ms / 1000
-        sent_at = 0.0
         while (first := self._to_send.get()) is not None:
-            wait_s = sent_at + interval_s - time.monotonic()
-            if wait_s > 0:
-                time.sleep(wait_s)
-            sent_at = time.monotonic()
             batches = [first]
             while not self._to_send.empty() and (another := self._to_send.get()) is not None:
                 batches.append(another)
@@ -158,25 +157,28 @@ class Link:
         interval_s = self._settings.mirror_interval_ms / 1000
         block_ms = round(self._block_s() * 1000)
         lane.at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
-        read_at = 0.0
+        arrived: list[tuple[int, list[tuple[bytes, Sifted]]]] = []
+        count, urgent = 0, False
+        handed_over_at = time.monotonic()
         while not self._closed.is_set():
+            asked_at = time.monotonic()
             reply = lane.reader.follow(lane.at, count=ENTRIES_PER_READ, block_ms=block_ms)
-            if not reply:
-                continue
-            arrived = []
             for name, entries in reply:
                 lane.at[name.decode()] = entries[-1][0]
                 sifted = [(id, content) for id, data in entries if (content := self._sift(data)) is not None]
                 if sifted:
                     arrived.append((self._index[name], sifted))
-            if arrived:
+                    count += len(sifted)
+                    urgent = urgent or any(is_urgent(content) for _, content in sifted)
+            now = time.monotonic()
+            if arrived and (urgent or count >= QUIET_MAX or now - handed_over_at >= QUIET_S):
                 lane.taken.acquire()
                 self.arrivals.append(Arrival(lane, arrived))
                 self._token.run_sync_soon(self._ring, idempotent=True)
+                arrived, count, urgent, handed_over_at = [], 0, False, now
             # Entries that come far from each other are not waited for: they would not come together anyway.
-            last_read_at, read_at = read_at, time.monotonic()
-            if read_at - last_read_at < 2 * interval_s:
-                time.sleep(interval_s)
+            if now - asked_at < interval_s:
+                time.sleep(interval_s - (now - asked_at))
 
     def _add_lane(self, server: Server) -> None:
         settings = self._settings

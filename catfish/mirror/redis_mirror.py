@@ -247,12 +247,21 @@ class RedisMirror(Mirror):
         return failures[0]
 
     async def _send(self, link: Link, failures: list[RedisError]) -> None:
+        interval_s = self._settings.mirror_interval_ms / 1000
+        submitted_at = float("-inf")
         try:
             while True:
                 self._wakeup = trio.Event()
                 await self._submit(link)
-                with trio.move_on_after(BEAT_S):
-                    await self._wakeup.wait()
+                # What comes soon after a batch waits, to travel with what comes behind it.
+                last, submitted_at = submitted_at, trio.current_time()
+                if submitted_at - last < 2 * interval_s:
+                    await trio.sleep(interval_s)
+                if not self._outgoing.waiting_items:
+                    with trio.move_on_after(BEAT_S):
+                        await self._wakeup.wait()
+                    if trio.current_time() - submitted_at < interval_s:
+                        await trio.sleep_until(submitted_at + interval_s)
         finally:
             if not failures:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FLUSH_S):

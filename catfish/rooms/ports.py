@@ -134,7 +134,7 @@ class Mirrored(Protocol):
     """What a mirror tells the instance that it belongs to. Called synchronously, from the mirror's task."""
 
     def hosts(self, number: int) -> bool:
-        """Whether the room is in memory here; events of other rooms need not be decoded."""
+        """Whether the room is in memory here; events of other rooms need not be decoded. Called in any thread."""
         ...
 
     def mirrored(self, number: int, event: Event, to: str | None) -> None:
