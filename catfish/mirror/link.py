@@ -154,7 +154,8 @@ class Link:
         Raises:
             RedisError: the connection was lost.
         """
-        interval_s = self._settings.mirror_interval_ms / 1000
+        # Half of what is between two batches of one instance: where only one sends, nothing waits here.
+        pause_s = self._settings.mirror_interval_ms / 1000 / 2
         block_ms = round(self._block_s() * 1000)
         lane.at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
         arrived: list[tuple[int, list[tuple[bytes, Sifted]]]] = []
@@ -176,9 +177,9 @@ class Link:
                 self.arrivals.append(Arrival(lane, arrived))
                 self._token.run_sync_soon(self._ring, idempotent=True)
                 arrived, count, urgent, handed_over_at = [], 0, False, now
-            # Entries that come far from each other are not waited for: they would not come together anyway.
-            if now - asked_at < interval_s:
-                time.sleep(interval_s - (now - asked_at))
+            # What comes soon after a reply waits, to be read with what comes behind it.
+            if now - asked_at < pause_s:
+                time.sleep(pause_s - (now - asked_at))
 
     def _add_lane(self, server: Server) -> None:
         settings = self._settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from catfish.mirror import incoming, redis_mirror
+from catfish.mirror import incoming, link, redis_mirror
 from catfish.mirror.redis_mirror import RedisMirror
 from catfish.rooms.events import Event
 from tests.mirror.conftest import SETTINGS
@@ -211,6 +212,35 @@ async def test_who_falls_behind_a_trimmed_stream_hears_what_is_left_and_of_a_gap
         slow.hold.set()
         slow.done.set()
         await trio.to_thread.run_sync(slow.thread.join)
+
+
+async def test_rooms_that_an_instance_does_not_host_do_not_wake_it(
+    real: RedisWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await join_all(real, "ab")
+    monkeypatch.setattr(link, "QUIET_S", math.inf)
+    rung = 0
+    ring = link.Link._ring
+
+    def count(self: link.Link) -> None:
+        nonlocal rung
+        rung += 1
+        ring(self)
+
+    monkeypatch.setattr(link.Link, "_ring", count)
+    a.say("first")
+    await until(lambda: b.texts() == ["first"])
+    before = rung
+    for i in range(30):
+        a.say(str(i), number=1_000 + i)
+        await trio.sleep(0.002)
+    await until(lambda: a.mirror.statistics().published >= 31)
+    a.say("last")
+    await until(lambda: b.texts() == ["first", "last"])
+    assert rung == before + 1
+    statistics = b.mirror.statistics()
+    assert (statistics.received, statistics.stale) == (2, 0)
+    assert statistics.entries_received > 2, "what was passed over is counted all the same"
 
 
 async def test_streams_are_trimmed_to_about_their_limit(real: RedisWorld) -> None:
