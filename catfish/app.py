@@ -131,7 +131,9 @@ async def _serve(
     timers = Timers()
     instance = Instance(settings, store, timers)
     accounts = Accounts(instance, store.accounts)
-    stores = Stores(administration=store.administration, answers=store.answers, directory=store.directory)
+    stores = Stores(
+        administration=store.administration, answers=store.answers, directory=store.directory, logins=store.logins
+    )
     if instance.tokens.required:
         instance.admits = accounts.admits
     native = NativeEndpoint(instance)

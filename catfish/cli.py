@@ -131,13 +131,11 @@ def load_settings(config: str | None, assignments: tuple[str, ...], flags: Mappi
 
 def set_up_log(settings: Settings) -> None:
     from catfish import log
-    from catfish.config_sources import FIELDS
 
-    secrets = [getattr(settings, name) for name, field in FIELDS.items() if field.metadata["secret"]]
     log.set_up(
         level=settings.log_level,
         form=settings.log_format,
-        secrets=[secret for secret in secrets if secret],
+        secrets=settings.secrets(),
         lines_max=settings.log_lines_max,
     )
 

@@ -148,13 +148,59 @@ class Settings:
 
     # Who may come in
     auth: Literal["open", "required"] = setting("open", "open: anonymous names allowed; required: a token is needed.")
-    jwt_secret: str | None = setting(None, "Secret that signs tokens.", secret=True)
+    jwt_secret: str | None = setting(
+        None, "Secret that signs tokens (HS256, HS384, HS512); 32 random bytes or more.", secret=True
+    )
+    jwt_secrets_former: tuple[str, ...] = setting(
+        (), "Secrets that no token is signed with any more, and that old ones may still come with.", secret=True
+    )
+    jwt_keys: tuple[str, ...] = setting(
+        (),
+        "Public keys of whoever signs tokens (RS…, PS…, ES…, EdDSA).",
+        form="PEM files with public keys or certificates, or the text of one",
+    )
+    jwks_url: str | None = setting(
+        None,
+        "Where an issuer publishes its keys (JWKS); fetched when a token asks for one, and kept.",
+        form="an address such as https://issuer.example/.well-known/jwks.json",
+        check=_matches(r"https?://[^\s/@]+"),
+    )
+    jwks_cache_s: float = setting(300.0, "Seconds after which keys of `jwks_url` are fetched again for the next token.")
+    jwks_retry_s: float = setting(10.0, "Least seconds between two fetches, whatever tokens name; old keys stay good.")
+    jwks_timeout_s: float = setting(5.0, "Seconds for `jwks_url` to answer; then it counts as away.")
+    jwks_bytes_max: int = setting(262_144, "Bytes of such an answer; a larger one is not taken.")
+    jwt_issuer: str | None = setting(None, "Who must have issued a token (claim `iss`); others are refused.")
+    jwt_audience: tuple[str, ...] = setting(
+        (),
+        "For whom tokens may be (claim `aud`), one of these; without it those for anybody in particular are refused.",
+    )
+    jwt_leeway_s: float = setting(
+        0.0, "Seconds that a token counts before its `nbf` and after its `exp`, for clocks that differ.", least=0
+    )
+    token_bytes_max: int = setting(8_192, "Bytes of a token; a longer one is refused unread.")
     api_key: str | None = setting(None, "Key of the server API.", secret=True)
     login_from: tuple[str, ...] = setting(
         ("127.0.0.0/8", "::1/128"),
         "Where servers are that sign users in (POST /api/auth/login) without the API key; never through a proxy.",
         form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
         check=_parse_networks,
+    )
+    registration: Literal["auto", "open", "closed"] = setting(
+        "auto",
+        "Who makes an account with an email and a password: open: anybody; closed: servers with the API key alone;"
+        " auto: open where `auth` is open, else closed.",
+    )
+    password_chars_min: int = setting(8, "Characters of a new password at least; a shorter one is `bad_request`.")
+    password_hashes_max: int = setting(
+        2, "Passwords that are hashed at the same time; each takes `argon2_memory_kib` and a processor."
+    )
+    password_waiting_max: int = setting(64, "Passwords that wait to be hashed; a further one is `busy`.")
+    argon2_memory_kib: int = setting(65_536, "Memory that hashing a password takes (Argon2id), in KiB.", least=8)
+    argon2_passes: int = setting(3, "Passes over that memory.")
+    argon2_lanes: int = setting(4, "Threads that hash one password; the memory is at least 8 KiB for each.")
+    access_valid_s: int = setting(900, "Seconds for which an access token of an account is valid.")
+    refresh_valid_s: int = setting(
+        2_592_000, "Seconds for which a refresh token is valid that was not used; then one has to log in again."
     )
 
     # Proxies in front of it
@@ -343,6 +389,14 @@ class Settings:
     )
     log_requests: bool = setting(False, "Log each HTTP request; those that fail by our fault are logged in any case.")
 
+    def secrets(self) -> list[str]:
+        """Everything in it that nobody may read, such as a log's readers."""
+        found: list[str] = []
+        for field in attrs.fields(Settings):
+            value = getattr(self, field.name) if field.metadata["secret"] else None
+            found += value if isinstance(value, tuple) else [value] if value else []
+        return found
+
     @property
     def state_directory(self) -> Path:
         """`state_dir`, or where the XDG Base Directory Specification puts the state of a user's programs."""
@@ -353,8 +407,16 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be set together")
-        if self.auth == "required" and self.jwt_secret is None:
-            raise ValueError("auth is required; then jwt_secret must be set, or nobody could come in")
+        has_key = self.jwt_secret is not None or self.jwt_keys or self.jwks_url is not None
+        if self.auth == "required" and not has_key and self.registration != "open":
+            raise ValueError(
+                "auth is required; then jwt_secret must be set (or jwt_keys, or jwks_url), or nobody could come in"
+            )
+        if self.argon2_memory_kib < 8 * self.argon2_lanes:
+            raise ValueError(
+                f"argon2_memory_kib is {self.argon2_memory_kib};"
+                f" it must be 8 for each of argon2_lanes, which are {self.argon2_lanes}"
+            )
         if self.history_page_default > self.history_page_max:
             raise ValueError(
                 f"history_page_default is {self.history_page_default};"

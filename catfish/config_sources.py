@@ -295,7 +295,7 @@ def rows(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
     """(name, value, origin) of every setting, for people; a secret's value is only "(set)"."""
     for name, field in FIELDS.items():
         value = getattr(loaded.settings, name)
-        if field.metadata["secret"] and value is not None:
+        if field.metadata["secret"] and value not in (None, ()):
             value = "(set)"
         elif isinstance(value, Path):
             value = str(value)

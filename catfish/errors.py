@@ -100,7 +100,6 @@ ERROR_CODES: Final = {
     "not_your_message": "Only its author may change a message.",
     "forbidden": "The room does not admit this user in this way.",
     "unauthorized": "A valid token is needed.",
-    "token_expired": "The token was valid, and is no more: get a new one.",
     "user_taken": "That user signs in with a token; without one another id is needed.",
     "too_many_rooms": "The connection is in as many rooms as it may be.",
     "busy": "The server has too much to store at the moment; the same request may be sent again.",

@@ -44,7 +44,7 @@ async def join_room(who: Participant, args: Sequence[Any]) -> None:
             return  # it waits already
         await _leave(who, room)
     if not who.identified:
-        who.introduce(name=name_in(user))
+        await who.introduce(name=name_in(user))
     pairing = await who.match(grace_s=0.0, origin=_origin(user))
     who.state = pairing.room.id
 

@@ -55,7 +55,7 @@ async def _join(who: Participant, code: str, nickname: Any, reply: Reply | None)
     if not (isinstance(nickname, str) and (nickname := nickname.strip())):
         nickname = state["nickname"]
     if not who.identified:
-        who.introduce(name=name_in(nickname))
+        await who.introduce(name=name_in(nickname))
     origin = NAME, nickname
     entry = await who.join(code=code, grace_s=0.0, origin=origin)
     state["nickname"] = nickname

@@ -71,16 +71,24 @@ class Participant(Protocol):
     policy: Policy
     """The checks for ids, names and texts, with the server's limits."""
 
+    expires_at: int | None
+    """When the token runs out, in milliseconds since the epoch; None: never, or there is none. Unless another one has
+    come by then, the session ends."""
+
     async def authenticate(self, token: str | None, user: str | None, name: str | None) -> None:
         """Say who this is. Rejected: unauthorized; forbidden while the session is in rooms under another id."""
         ...
 
-    def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
+    async def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
         """Take the id and the name that a client gives itself; an id that a token gave stays.
 
-        With an id and no name it is called by its id. Rejected: bad_request; forbidden while the session is in rooms
-        under another id.
+        With an id and no name it is called by its id. Rejected: bad_request; user_taken, for an id of somebody who
+        signs in; forbidden while the session is in rooms under another id.
         """
+        ...
+
+    async def check_author(self, user: str) -> None:
+        """Whether the session, which has no token, may write in the name of that user. Rejected: user_taken."""
         ...
 
     def emit(self, event: str, *args: Any) -> None:

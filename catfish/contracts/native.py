@@ -70,6 +70,7 @@ class Welcome(Answer, kw_only=True):
     heartbeat_ms: int
     limits: Limits
     version: str
+    expires_at: int | None = None
 
 
 class CreateRoom(Request, kw_only=True):
@@ -217,6 +218,7 @@ async def hello(who: Participant, request: Hello, reply: Reply) -> None:
                 requests_waiting_max=settings.requests_waiting_max,
             ),
             version=__version__,
+            expires_at=who.expires_at,
         )
     )
 

@@ -53,7 +53,7 @@ async def _join(who: Participant, user: str, name: str, room: str) -> None:
     former = who.state
     if former is not None and (former != room or (user != who.user and not who.identified)):
         await _leave(who, former)
-    who.introduce(user=user)
+    await who.introduce(user=user)
     who.name = name
     entry = await who.join(room=room)
     who.state = room

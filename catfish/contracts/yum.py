@@ -24,7 +24,7 @@ async def join_room(who: Participant, payload: dict[str, Any], reply: Reply | No
     room = who.policy.room(text_at(payload, "roomId"), "roomId")
     user = _chosen_user(who, payload)
     if user is not None and not who.rooms:
-        who.introduce(user=user)
+        await who.introduce(user=user)
     entry = await who.join(room=room)
     if reply is None:
         return
@@ -47,11 +47,23 @@ async def leave_room(who: Participant, payload: dict[str, Any], reply: Reply | N
         reply({"ok": True, "roomId": room})
 
 
-def send_message(who: Participant, payload: dict[str, Any], reply: Reply | None) -> None:
+def send_message(who: Participant, payload: dict[str, Any], reply: Reply | None) -> Handled:
     live = who.live(text_at(payload, "roomId"))
     content = who.policy.content(text_at(payload, "content"))
     user = _chosen_user(who, payload)
+    if user is not None:
+        return _send_as(who, user, live, content, reply)
+    _send(who, None, live, content, reply)
+    return None
 
+
+async def _send_as(who: Participant, user: str, live: LiveRoom, content: str, reply: Reply | None) -> None:
+    """In another name than one has joined with."""
+    await who.check_author(user)
+    _send(who, user, live, content, reply)
+
+
+def _send(who: Participant, user: str | None, live: LiveRoom, content: str, reply: Reply | None) -> None:
     def stored(answer: Message | Rejected) -> None:
         if isinstance(answer, Rejected):
             refuse(who, "sendMessage", answer, reply)

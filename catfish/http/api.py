@@ -7,7 +7,7 @@ from typing import cast
 
 import attrs
 
-from catfish.http import docs, health, messages, metrics, root
+from catfish.http import docs, health, logins, messages, metrics, root
 from catfish.http.app import build_app
 from catfish.http.cors import App, Cors
 from catfish.http.health import Health
@@ -21,6 +21,7 @@ from catfish.rooms.ports import Administration
 from catfish.server.access import Access
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
+from catfish.server.logins import Logins, LoginStores
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +31,7 @@ class Stores:
     administration: Administration
     answers: Answers
     directory: Directory
+    logins: LoginStores
 
 
 def build_operations(
@@ -40,6 +42,7 @@ def build_operations(
     expose: metrics.Expose | None = None,
 ) -> list[Operation]:
     """Every operation of one instance; without `expose` there are no metrics."""
+    by_password = Logins(instance, accounts, stores.logins)
     access = Access(instance, accounts, stores.directory)
     found = [
         *health.operations(tell_health),
@@ -48,7 +51,8 @@ def build_operations(
         *messages.operations(instance, accounts),
         *Rooms(instance, access, stores.directory, stores.administration).operations(),
         *ServerApi(instance, stores.directory).operations(),
-        *users.operations(instance, accounts),
+        *logins.operations(instance, accounts, by_password),
+        *users.operations(instance, accounts, by_password),
         *friends.operations(instance, accounts),
         *conversations.operations(instance, accounts),
     ]

@@ -30,7 +30,7 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
 
 async def list_messages(instance: Instance, request: Request) -> Response:
     """The newest messages, or those with ids below `beforeId`, newest first."""
-    identify(request, instance)
+    await identify(request, instance)
     code = parameter(request, "roomCode")
     if code is None:
         raise Rejected("bad_request", CODE_REQUIRED)
@@ -44,7 +44,7 @@ async def list_messages(instance: Instance, request: Request) -> Response:
 
 async def post_message(instance: Instance, request: Request, fields: dict[str, Any]) -> Response:
     """Store a message and tell the room; 201 with the message."""
-    identity = identify(request, instance)
+    identity = await identify(request, instance)
     code, sender, content = check_message(fields, instance.settings.content_chars_max)
     number, room = await instance.archive.find(code=code)
     command = SendMessage(

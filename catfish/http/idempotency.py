@@ -27,6 +27,7 @@ from catfish.rooms.directory import Answers, KeptAnswer
 from catfish.rooms.policy import bad_request
 from catfish.rooms.ports import StoreUnavailable
 from catfish.server.archive import available
+from catfish.server.identification import token_in_query
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,10 @@ class Idempotency:
         if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
             raise bad_request("Idempotency-Key", f"must have 1 to {KEY_CHARS_MAX} printable characters")
         body = await read_body(request, self._settings) if _has_body(request) else b""
-        name = _hash(request.method, request.url.path, *(request.headers.get(each, "") for each in CREDENTIALS), key)
+        credentials = [request.headers.get(each, "") for each in CREDENTIALS]
+        if token_in_query(request.url.query) is not None:
+            credentials.append(request.url.query)
+        name = _hash(request.method, request.url.path, *credentials, key)
         await self._prune()
         found = await available(self._answers.claim(name, hashlib.sha256(body).hexdigest(), STALE_S))
         if found == "other":

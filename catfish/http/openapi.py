@@ -81,9 +81,10 @@ def _references(value: Any, components: dict[str, Any]) -> set[str]:
 
 
 def _kinds(operation: Operation) -> Iterator[Any]:
-    for kind in (operation.query, operation.body):
-        if kind is not None:
-            yield kind
+    if operation.query is not None:
+        yield operation.query
+    if operation.body is not None:
+        yield from _alternatives(operation.body)
     yield from _alternatives(operation.answer)
     yield from _alternatives(operation.problem)
 
@@ -108,7 +109,7 @@ def _describe(operation: Operation, schemas: dict[str, Any], components: dict[st
     if operation.more:
         described["description"] = operation.more
     if operation.body is not None:
-        content = {"application/json": {"schema": schemas[_key(operation.body)]}}
+        content = {"application/json": {"schema": _schema(operation.body, schemas)}}
         described["requestBody"] = {"required": True, "content": content}
     answer = {
         "description": "As asked",

@@ -23,6 +23,7 @@ from catfish.http.requests import identify, read
 from catfish.http.routing import route
 from catfish.http.trust import has_api_key
 from catfish.rooms.policy import bad_request
+from catfish.server.identification import QUERY
 from catfish.server.instance import Instance
 from catfish.wire.native import explain
 
@@ -75,7 +76,8 @@ class Operation:
     also: tuple[int, ...] = ()
     """Further statuses with the same answer."""
     query: type[msgspec.Struct] | None = None
-    body: type[msgspec.Struct] | None = None
+    body: Any = None
+    """Type of the body, a struct; a tuple: one of these."""
     problem: Any = Problem
     """Type of the body of a refusal; a tuple: one of these."""
     shape: Shape | None = None
@@ -121,7 +123,7 @@ class Operations:
         status: int = 200,
         also: tuple[int, ...] = (),
         query: type[msgspec.Struct] | None = None,
-        body: type[msgspec.Struct] | None = None,
+        body: Any = None,
     ) -> None:
         """An operation with a handler of its own."""
         self.all.append(
@@ -168,7 +170,7 @@ class Operations:
                 request=request,
                 path=request.path_params,
                 query=None if query is None else parse_query(request, query),
-                identity=None if is_server else identify(request, instance),
+                identity=None if is_server else await identify(request, instance),
                 is_server=is_server,
                 body=None if body is None else await read(request, instance.settings, body),
             )
@@ -192,6 +194,8 @@ def parse_query(request: Request, kind: type[T]) -> T:
     """The parameters of a query; empty ones count as not there. Rejected: bad_request."""
     values: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
+        if name in QUERY:  # a token, which was taken already
+            continue
         if name in values:
             raise bad_request(name, "comes more than once")
         values[name] = value

@@ -22,6 +22,7 @@ Shape = Callable[[int, Rejected], dict[str, Any]]
 
 STATUS: Final[Mapping[str, int]] = {
     "bad_request": 400,
+    "bad_credentials": 401,
     "unauthorized": 401,
     "forbidden": 403,
     "not_in_room": 403,
@@ -36,11 +37,13 @@ STATUS: Final[Mapping[str, int]] = {
     "too_slow": 408,
     "already_friends": 409,
     "already_in_room": 409,
+    "email_taken": 409,
     "in_progress": 409,
     "request_answered": 409,
     "room_closed": 409,
     "room_full": 409,
     "too_many_rooms": 409,
+    "user_taken": 409,
     "too_large": 413,
     "key_reused": 422,
     "internal": 500,

@@ -20,6 +20,7 @@ from catfish.auth.tokens import Identity
 from catfish.config import Settings
 from catfish.errors import Rejected
 from catfish.rooms.policy import bad_request
+from catfish.server.identification import bearer_in, token_in_query
 from catfish.server.instance import Instance
 from catfish.wire.native import explain
 
@@ -95,20 +96,22 @@ def whole_number(request: Request, name: str, least: int, most: int) -> int | No
 
 
 def bearer(request: Request) -> str | None:
-    """The token that comes with a request (RFC 6750 section 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+    """What comes as a bearer token in the header of a request."""
+    return bearer_in(request.headers.get("authorization"))
 
 
-def identify(request: Request, instance: Instance) -> Identity | None:
+def token_of(request: Request) -> str | None:
+    """The token that comes with a request, in its header or else in its query."""
+    return bearer(request) or token_in_query(request.url.query)
+
+
+async def identify(request: Request, instance: Instance) -> Identity | None:
     """Whom the token names; None when there is none, or nobody can tell what it is worth.
 
     Raises:
-        Rejected: unauthorized, when the token is bad, or one is required and not there.
+        Rejected: unauthorized, when the token is bad, or one is required and not there; unavailable.
     """
-    token, tokens = bearer(request), instance.tokens
-    if token is not None and (tokens.checks or tokens.required):
-        return tokens.verify(token)
-    if tokens.required:
-        raise Rejected("unauthorized", "token: is required")
-    return None
+    identity = await instance.tokens.recognise(token_of(request))
+    if identity is not None:
+        instance.recognised(identity.user)
+    return identity

@@ -69,6 +69,23 @@ class LoginAnswer(TypedDict):
     user: SignedIn
 
 
+class TokensAnswer(TypedDict):
+    accessToken: str
+    refreshToken: str
+    tokenType: str
+    expiresIn: int
+    """Seconds that the access token is valid."""
+
+
+class LoggedAnswer(TokensAnswer):
+    message: str
+    user: SignedIn
+
+
+class Nothing(TypedDict):
+    pass
+
+
 class FoundAccount(TypedDict):
     name: str
     image: str | None

@@ -23,7 +23,7 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
 
 async def list_messages(instance: Instance, accounts: Accounts, request: Request) -> Response:
     """A page; `cursor` is the `nextCursor` of the one before. A room that nobody has entered yet is empty."""
-    identity = identify(request, instance)
+    identity = await identify(request, instance)
     room_id = parameter(request, "roomId")
     if room_id is None:
         raise bad_request("roomId", "is required")

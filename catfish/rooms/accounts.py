@@ -7,13 +7,17 @@ is present in the room is another matter.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from catfish.rooms.model import Message
 
 RequestStatus = Literal["pending", "accepted", "declined"]
+
+
+PASSWORD: Final = "password"
+"""The provider of accounts that were made with a password, for whose emails nobody vouches."""
 
 
 class Account(msgspec.Struct, kw_only=True):
@@ -65,6 +69,18 @@ class Found(msgspec.Struct, kw_only=True):
     friends: list[Account]
 
 
+class IdentityStore(Protocol):
+    """Users who are somebody, beside guests. Every method may raise `StoreUnavailable`, and may be repeated then."""
+
+    async def registered(self, users: Collection[str]) -> set[str]:
+        """Those of them who have an account, or came with a token at some time."""
+        ...
+
+    async def register(self, users: Collection[str]) -> set[str]:
+        """Remember that they came with a token; those of whom neither that nor an account was known."""
+        ...
+
+
 class AccountStore(Protocol):
     """Accounts in Postgres. Every method may raise `StoreUnavailable`, and may be repeated then."""
 
@@ -82,7 +98,11 @@ class AccountStore(Protocol):
 
     async def sign_in(self, account: Account, conversation: str) -> Account:
         """The account with that email; when there is none, `account` is stored, and a conversation of that id with
-        itself. The times in `account` do not count."""
+        itself. The times in `account` do not count.
+
+        Somebody vouches for the email. Whoever made an account of that email with a password did not prove that it is
+        his own: the account keeps its id and becomes the provider's, its password and its refresh tokens end.
+        """
         ...
 
     async def search(self, text: str, of: str, offset: int, limit: int) -> list[Found]:

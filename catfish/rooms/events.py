@@ -67,6 +67,8 @@ class UserDisconnected(Event, kw_only=True):
 
     name: ClassVar[str] = "user:disconnected"
     user: str
+    guests: bool = False
+    """Only the sessions of those who are called so without a token."""
 
 
 class RoomClosed(Event, kw_only=True):

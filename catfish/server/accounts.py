@@ -59,6 +59,8 @@ class Accounts:
         self._store = store
         self._secret = instance.settings.jwt_secret
         self._any = False
+        if self._secret is None:
+            instance.tokens.own_secret = self._secret_of_all
 
     # Who somebody is
 
@@ -68,16 +70,18 @@ class Accounts:
             self._secret = await available(self._store.secret(SECRET_NAME, secrets.token_urlsafe(48)))
         return self._secret
 
-    async def sign(self, account: Account) -> str:
-        """A token that is valid for `TOKEN_DAYS`."""
+    async def sign(self, account: Account, valid_s: int = TOKEN_DAYS * 86_400) -> str:
+        """A token that says who it is, and is valid for so many seconds."""
         claims = {"name": account.name, "email": account.email, "image": account.image, "id": account.id}
         if account.image is None:
             del claims["image"]
-        return tokens.sign(claims, await self._secret_of_all(), TOKEN_DAYS * 86_400)
+        settings = self._instance.settings
+        secret = await self._secret_of_all()
+        return tokens.sign(claims, secret, valid_s, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
     async def verify(self, token: str) -> Identity:
-        """Rejected: unauthorized."""
-        return tokens.verify(token, await self._secret_of_all())
+        """Rejected: unauthorized, unavailable."""
+        return await self._instance.tokens.verify(token)
 
     async def sign_in(self, *, name: str, email: str, provider: str, oauth_id: str, image: str | None) -> Account:
         """The account with that email, made when there is none. Who it is was found out by the caller."""
@@ -95,6 +99,10 @@ class Accounts:
         )
         self._any = True
         return await available(self._store.sign_in(account, draw_uuid()))
+
+    def there_is_one(self) -> None:
+        """An account was made."""
+        self._any = True
 
     async def are_there(self) -> bool:
         """Whether there is any account."""

@@ -96,6 +96,11 @@ class Inbox:
         self._queue.append(message)
         self._gauge.add()
 
+    def begin(self, work: Work) -> None:
+        """Something to do before the first message is looked at."""
+        self._work = work
+        self._wake()
+
     async def drain(self) -> None:
         """Run what has to wait, and then what came behind it, until nothing is left.
 

@@ -8,13 +8,14 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from catfish import __version__
 from catfish.auth.tokens import TokenVerifier
 from catfish.config import Settings
+from catfish.errors import UNAUTHORIZED
 from catfish.net.timers import Timers
 from catfish.rooms.codes import draw_id
 from catfish.rooms.events import Event, UserDisconnected
@@ -25,11 +26,14 @@ from catfish.server.departures import Departures
 from catfish.server.journal import Journal, database_dependency
 from catfish.server.lease import Lease
 from catfish.server.publisher import Publisher
+from catfish.server.registry import Registry
 from catfish.server.rematching import Rematching
 from catfish.server.supervisor import RoomSupervisor
 from catfish.server.users import Users
 
 log = logging.getLogger(__name__)
+
+USER_TAKEN: Final = UNAUTHORIZED._replace(reason="user_taken: that user signs in with a token")
 
 
 class Session(Protocol):
@@ -64,6 +68,8 @@ class Instance:
         self.admits: Callable[[str, str], Awaitable[bool]] | None = None
         """Whether a user may enter a room, by their ids, besides what the room itself says; None: always."""
         self.users = Users()
+        self.registry = Registry()
+        self.registry.appeared = self._end_guests_elsewhere
         self.supervisor.on_order = self._obey
         self.sessions: set[Session] = set()
         self.refusals: Counter[str] = Counter()
@@ -89,6 +95,7 @@ class Instance:
             await nursery.start(lease.run)
             await nursery.start(self.journal.run)
             await nursery.start(self.supervisor.run)
+            await nursery.start(self.registry.run)
             nursery.start_soon(self.rematching.run)
             task_status.started()
 
@@ -99,7 +106,19 @@ class Instance:
 
     def _obey(self, order: Event) -> None:
         if isinstance(order, UserDisconnected):
-            self.users.disconnect(order.user)
+            if order.guests:
+                self.users.end_guests(order.user, USER_TAKEN)
+            else:
+                self.users.disconnect(order.user)
+
+    def recognised(self, user: str) -> None:
+        """The user came with a token: whoever has the same id without one has it no longer."""
+        if self.registry.note(user):
+            self.users.end_guests(user, USER_TAKEN)
+
+    def _end_guests_elsewhere(self, users: set[str]) -> None:
+        for user in users:
+            self.supervisor.tell_instances(UserDisconnected(room="", user=user, guests=True))
 
     def figures(self) -> Figures:
         """What `catfish instances` shows of this one."""

@@ -7,14 +7,16 @@ from typing import Any, Final
 
 import trio
 
+from catfish.auth.tokens import Expired
 from catfish.contracts import native
 from catfish.contracts.interface import Participant as ParticipantPort
 from catfish.contracts.interface import Reply
-from catfish.errors import Close, PeerError, Rejected
+from catfish.errors import TOKEN_EXPIRED, UNAUTHORIZED, Close, PeerError, Rejected
 from catfish.net.connection import Connection
 from catfish.net.outgoing import Outgoing
 from catfish.rooms.events import Event
 from catfish.rooms.room import Audience, LiveRoom
+from catfish.server.identification import token_in
 from catfish.server.inbox import Gauge, Inbox, Work
 from catfish.server.instance import Instance
 from catfish.server.origins import check_origin
@@ -141,6 +143,9 @@ class NativeSession:
         )
         self._inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         instance.sessions.add(self)
+        token = token_in(connection.head)
+        if token is not None:
+            self._inbox.begin(Work(self.participant.recognise(token), self._turn_away))
 
     # The connection's calls
 
@@ -205,6 +210,13 @@ class NativeSession:
             self.participant.withdraw()
             work.context(refusal)
         self.participant.settle()
+
+    def _turn_away(self, refusal: Rejected) -> None:
+        """The token that came with the connection is a bad one. One that cannot be checked now may come again."""
+        self.refuse(None, refusal, "hello")
+        if refusal.code != "unavailable":
+            close = TOKEN_EXPIRED if isinstance(refusal, Expired) else UNAUTHORIZED
+            self._connection.close(close)
 
     # Sending
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from catfish.contracts.interface import Entry, Origin, Pairing
-from catfish.errors import INTERNAL_ERROR, NORMAL, Close, Rejected
+from catfish.errors import INTERNAL_ERROR, Close, Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id, normalise_code
 from catfish.rooms.commands import (
@@ -25,12 +25,12 @@ from catfish.rooms.commands import (
     SendMessage,
 )
 from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomClosed
-from catfish.rooms.grants import Grants
 from catfish.rooms.model import Member, Message, Room, RoomKind
-from catfish.rooms.policy import Policy, bad_request
+from catfish.rooms.policy import bad_request
 from catfish.rooms.ports import Page
 from catfish.rooms.room import Audience, LiveRoom
 from catfish.server.archive import available
+from catfish.server.identification import Identified
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
 
@@ -50,7 +50,7 @@ class Attendance:
         self.origin = origin
 
 
-class Participant:
+class Participant(Identified):
     """Implements `contracts.interface.Participant` and `rooms.room.Listener`.
 
     Args:
@@ -64,22 +64,12 @@ class Participant:
 
     __slots__ = (
         "_gauge",
-        "_instance",
         "_rooms",
         "address",
         "audience",
         "emit",
-        "ended",
-        "grants",
-        "hang_up",
-        "identified",
-        "name",
-        "policy",
         "push",
-        "session",
         "state",
-        "trusted",
-        "user",
     )
 
     def __init__(
@@ -92,71 +82,19 @@ class Participant:
         emit: Callable[..., None],
         hang_up: Callable[[Close], None],
     ) -> None:
-        self._instance = instance
-        self.policy: Policy = instance.policy
+        super().__init__(instance, hang_up)
         self.audience = audience
         self._gauge = gauge
         self.address = address
         self.push = push
         self.emit = emit
-        self.hang_up = hang_up
-        self.session = self.user = self.name = draw_id("s")
-        self.trusted = not instance.tokens.required
-        """Whether it may do more than say who it is."""
-        self.identified = False
-        self.grants: Grants | None = None
-        """What the token lets it do; None: it restricts nothing, or there was none."""
         self.state: Any = None
-        self.ended = False
         self._rooms: dict[str, Attendance] = {}
         instance.users.add(self)
 
-    # Identity
-
-    async def authenticate(self, token: str | None, user: str | None, name: str | None) -> None:
-        tokens = self._instance.tokens
-        grants = None
-        if token is not None:
-            identity = tokens.verify(token)
-            if user is not None and user != identity.user:
-                raise bad_request("user", "is not the one whom the token names")
-            user, name, grants = identity.user, name or identity.name, identity.grants
-        elif tokens.required:
-            raise Rejected("unauthorized", "token: is required")
-        self._become(user, name)
-        self.trusted = True
-        self.identified = token is not None
-        self.grants = grants
-
-    def introduce(self, *, user: str | None = None, name: str | None = None) -> None:
-        self._become(None if self.identified else user, name)
-
-    def _become(self, user: str | None, name: str | None) -> None:
-        if user is not None and user != self.user:
-            self.policy.user(user)
-            if self._rooms:
-                raise Rejected("forbidden", "user: cannot change while the session is in rooms")
-        if name is not None:
-            name = self.policy.name(name)
-        if user is not None:
-            self.name = name or user
-            self._move_to(user)
-        elif name is not None:
-            self.name = name
-
-    def resume(self, user: str, name: str, *, identified: bool, state: Any) -> None:
-        """Be again who one was on an earlier connection. Not while the session is in rooms."""
-        self._move_to(user)
-        self.name, self.identified, self.state = name, identified, state
-
-    def _move_to(self, user: str) -> None:
-        self._instance.users.remove(self, self.user)
-        self.user = user
-        if not self.ended:
-            self._instance.users.add(self)
-
-    def disconnect(self) -> None:
-        self.hang_up(NORMAL)
+    @property
+    def is_in_rooms(self) -> bool:
+        return bool(self._rooms)
 
     def fail(self) -> None:
         self.hang_up(INTERNAL_ERROR)
@@ -397,6 +335,7 @@ class Participant:
     def end(self) -> None:
         """The connection is gone: nothing is heard any more, and the grace period runs."""
         self.ended = True
+        self._forget_expiry()
         self._instance.users.remove(self, self.user)
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():

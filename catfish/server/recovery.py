@@ -25,7 +25,9 @@ import trio
 
 from catfish.contracts.interface import Origin, Vocabulary
 from catfish.errors import Rejected
+from catfish.rooms.clock import now_ms
 from catfish.rooms.events import DurableEvent
+from catfish.rooms.grants import parse_grants
 from catfish.rooms.ports import SessionStore, StoreUnavailable
 from catfish.rooms.room import LiveRoom
 from catfish.server.engineio import Packets
@@ -33,6 +35,7 @@ from catfish.server.instance import Instance
 from catfish.server.socketio import Restored, Socket
 
 if TYPE_CHECKING:
+    from catfish.server.participant import Participant
     from catfish.server.vocabularies import Speaker
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ class SavedSession(msgspec.Struct):
     vocabulary: str
     state: Any
     rooms: list[SavedRoom]
+    grants: dict[str, list[str]] | None = None
+    expires_at: int | None = None
 
 
 def format_offset(positions: Mapping[int, int]) -> str:
@@ -118,6 +123,8 @@ class SessionRecovery:
                 SavedRoom(each.live.id, each.live.number, each.entered_at, each.grace_s, each.origin)
                 for each in who.attendances
             ],
+            grants=None if who.grants is None else who.grants.claim(),
+            expires_at=who.expires_at,
         )
         plain = msgspec.to_builtins(record)
         if plain == speaker.saved:
@@ -206,7 +213,8 @@ class SessionRecovery:
         who = speaker.who
         if who.identified and who.user != record.user:
             return None
-        who.resume(record.user, record.name, identified=record.identified, state=record.state)
+        if not await self._take_identity(who, record):
+            return None
         speaker.vocabulary = vocabulary
         told = {room.number: positions.get(room.number, room.revision) for room in record.rooms}
         missed: list[tuple[LiveRoom, list[DurableEvent]]] = []
@@ -228,6 +236,22 @@ class SessionRecovery:
                 if packed is not None:
                     packets.append(packed)
         return record.sid, packets
+
+    async def _take_identity(self, who: Participant, record: SavedSession) -> bool:
+        """Make it the user that it was; False when it may not be that one any more."""
+        if who.identified:  # by a token that came with this connection
+            grants, expires_at = who.grants, who.expires_at
+        elif record.identified:
+            grants, expires_at = parse_grants(record.grants), record.expires_at
+            if expires_at is not None and expires_at <= now_ms():
+                return False
+        else:
+            await self._instance.registry.check(record.user)
+            grants = expires_at = None
+        is_identified = who.identified or record.identified
+        who.resume(record.user, record.name, identified=is_identified, grants=grants, expires_at=expires_at)
+        who.state = record.state
+        return True
 
     async def _read(self, number: int, after: int, upto: int, limit: int) -> list[DurableEvent] | None:
         """What happened in a room, oldest first; None when that is more than `limit`."""

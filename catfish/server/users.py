@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from catfish.errors import Close
 
 
 class UserSession(Protocol):
     @property
     def user(self) -> str: ...
+
+    @property
+    def identified(self) -> bool:
+        """A token says who it is."""
+        ...
+
+    @property
+    def hang_up(self) -> Callable[[Close], None]:
+        """Ends the connection."""
+        ...
 
     def disconnect(self) -> None:
         """End the session from the server's side."""
@@ -40,3 +53,10 @@ class Users:
         for session in sessions:
             session.disconnect()
         return len(sessions)
+
+    def end_guests(self, user: str, close: Close) -> int:
+        """End the sessions that have a user's id without a token; how many there were."""
+        guests = [session for session in self.of(user) if not session.identified]
+        for session in guests:
+            session.hang_up(close)
+        return len(guests)

@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from catfish.contracts import registry
-from catfish.contracts.common import PING
+from catfish.contracts.common import PING, first
 from catfish.contracts.interface import Reply, Unknown, Vocabulary
-from catfish.errors import NORMAL, Close, Rejected
+from catfish.errors import NORMAL, TOKEN_EXPIRED, UNAUTHORIZED, Close, Rejected
 from catfish.rooms.events import Event
+from catfish.rooms.policy import bad_request
 from catfish.rooms.room import Audience, LiveRoom
 from catfish.server.engineio import Packets
+from catfish.server.identification import token_in, token_in_query
 from catfish.server.inbox import Gauge, Work
 from catfish.server.instance import Instance
 from catfish.server.participant import Participant
@@ -26,6 +28,13 @@ from catfish.server.recovery import SessionRecovery, format_offset
 from catfish.server.socketio import Codec, ConnectRefused, Socket
 
 log = logging.getLogger(__name__)
+
+REFRESH: Final = "auth:refresh"
+"""A client sends a fresh token: `{token}`, acknowledged with `{ok, expiresAt}` or `{ok, code, message}`."""
+EXPIRED: Final = "auth:expired"
+"""What it hears right before its connection is closed because its token has run out."""
+REFUSED: Final = "auth:refused"
+"""What it hears of a fresh token that is none, where it did not ask for an acknowledgement."""
 
 
 class Encoder:
@@ -131,15 +140,13 @@ class RoomsNamespace:
     def admit(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
         speaker = Speaker(self, socket)
         token = _token_of(socket)
-        tokens = self.instance.tokens
-        # Without a secret nobody can tell what a token is worth, and none is needed.
-        if tokens.required or (token is not None and tokens.checks):
-            return self._authenticate(speaker, token)
+        if token is not None or self.instance.tokens.required:
+            return self._recognise(speaker, token)
         return None
 
-    async def _authenticate(self, speaker: Speaker, token: str | None) -> None:
+    async def _recognise(self, speaker: Speaker, token: str | None) -> None:
         try:
-            await speaker.who.authenticate(token, None, None)
+            await speaker.who.recognise(token)
         except Rejected as refusal:
             self.instance.refusals[refusal.code] += 1
             raise ConnectRefused(refusal.code, {"code": refusal.code, "message": refusal.message}) from None
@@ -201,7 +208,9 @@ class Speaker:
         former, self.who = self.who, self._make_participant()
         self.who.trusted, self.vocabulary, self.saved = former.trusted, None, None
         if former.identified:
-            self.who.resume(former.user, former.name, identified=True, state=None)
+            self.who.resume(
+                former.user, former.name, identified=True, grants=former.grants, expires_at=former.expires_at
+            )
         former.end()
 
     def speak(self, vocabulary: Vocabulary) -> None:
@@ -230,6 +239,10 @@ class Speaker:
     def _hang_up(self, close: Close) -> None:
         if close is NORMAL:
             self.socket.disconnect()
+        elif close.code in (TOKEN_EXPIRED.code, UNAUTHORIZED.code):
+            # A page sees of a closed connection that it is closed, and, when it polls, nothing else.
+            self._emit(EXPIRED if close.code == TOKEN_EXPIRED.code else REFUSED, ({"message": close.reason},))
+            self.socket.client.session.close(close)
         else:
             self.socket.client.session.close(close)
 
@@ -272,14 +285,12 @@ class Speaker:
         if vocabulary is None:
             vocabulary = registry.choose(self._namespace.vocabularies, event, args)
             if vocabulary is None:
-                self._namespace.ignored[""] += 1
-                return None
+                return self._handle_unknown("", event, args, reply)
             self.speak(vocabulary)
         try:
             coroutine = vocabulary.handle(self.who, event, args, reply)
         except Unknown:
-            self._namespace.ignored[vocabulary.name] += 1
-            return None
+            return self._handle_unknown(vocabulary.name, event, args, reply)
         except Rejected as refusal:
             self._refuse(vocabulary, event, args, refusal, reply)
             return None
@@ -305,6 +316,31 @@ class Speaker:
 
         return Work(coroutine, perform)
 
+    def _handle_unknown(self, vocabulary: str, event: str, args: Sequence[Any], reply: Reply | None) -> Work | None:
+        """What no vocabulary knows: a fresh token, or nothing that means anything here."""
+        if event == REFRESH:
+            return Work(self._refresh(first(args), reply))
+        self._namespace.ignored[vocabulary] += 1
+        return None
+
+    async def _refresh(self, payload: Any, reply: Reply | None) -> None:
+        token = payload.get("token") if isinstance(payload, dict) else payload
+        try:
+            if not isinstance(token, str):
+                raise bad_request("token", "is required")
+            await self.who.refresh(token.removeprefix("Bearer "))
+        except Rejected as refusal:
+            problem = {"code": refusal.code, "message": refusal.message}
+            if reply is None:
+                self.emit(REFUSED, problem)
+            else:
+                reply({"ok": False, **problem})
+        else:
+            if self._namespace.recovery is not None:
+                await self._namespace.recovery.save(self)
+            if reply is not None:
+                reply({"ok": True, "expiresAt": self.who.expires_at})
+
     def _refuse(
         self, vocabulary: Vocabulary, event: str, args: Sequence[Any], refusal: Rejected, reply: Reply | None
     ) -> None:
@@ -327,10 +363,9 @@ class SocketReply:
 
 
 def _token_of(socket: Socket) -> str | None:
-    """The token in the auth payload, else the one in the header (RFC 6750 section 2.1) of the request that opened the
-    connection."""
+    """The token in the auth payload, else in the query of the namespace, else in the header or the query of the request
+    that opened the connection."""
     token = socket.auth.get("token")
     if isinstance(token, str) and token:
         return token.removeprefix("Bearer ")
-    scheme, _, value = socket.client.session.head.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" and value.strip() else None
+    return token_in_query(socket.query) or token_in(socket.client.session.head)

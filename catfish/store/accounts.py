@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 from psycopg.types.numeric import Int8
 
-from catfish.rooms.accounts import Account, AccountStore, Conversation, Found, FriendRequest, Overview
+from catfish.rooms.accounts import PASSWORD, Account, AccountStore, Conversation, Found, FriendRequest, Overview
 from catfish.store import conversations, friends
-from catfish.store.account_rows import ACCOUNT, account_from_row, fetch
+from catfish.store.account_rows import ACCOUNT, account_from_row, add_account, fetch, transact
 from catfish.store.arrays import text, texts
 from catfish.store.connection import Connection
 from catfish.store.pool import Pool
@@ -26,10 +26,9 @@ SET_SECRET: Final = b"INSERT INTO secrets (name, value) VALUES (%b, %b) ON CONFL
 BY_IDS: Final = statement("SELECT {account} FROM accounts a WHERE a.id = ANY (%b)", account=ACCOUNT)
 BY_EMAIL: Final = statement("SELECT {account} FROM accounts a WHERE a.email = %b", account=ACCOUNT)
 ANY_ACCOUNT: Final = b"SELECT EXISTS (SELECT FROM accounts)"
-ADD: Final = b"""
-INSERT INTO accounts (id, name, email, image, provider, oauth_id, color) VALUES (%b, %b, %b, %b, %b, %b, %b)
-ON CONFLICT (email) DO NOTHING RETURNING id
-"""
+VOUCH: Final = b"UPDATE accounts SET provider = %b, oauth_id = %b, updated_at = now() WHERE id = %b"
+END_PASSWORD: Final = b"DELETE FROM passwords WHERE account = %b"
+END_LOGINS: Final = b"DELETE FROM refresh_tokens WHERE account = %b"
 SEARCH: Final = statement(
     """
 SELECT {account} FROM accounts a
@@ -127,13 +126,7 @@ class Accounts(AccountStore):
         return await self._pool.run(partial(friends.part, one=one, other=other), abandon=False)
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        """In a transaction, which the caller's cancellation does not interrupt."""
-
-        def within(connection: Connection) -> T:
-            with connection.transaction():
-                return work(connection)
-
-        return await self._pool.run(within, abandon=False)
+        return await transact(self._pool, work)
 
 
 def _secret(connection: Connection, name: str, drawn: str) -> str:
@@ -150,11 +143,15 @@ def _accounts(connection: Connection, ids: Collection[str]) -> dict[str, Account
 def _sign_in(connection: Connection, account: Account, conversation: str) -> Account:
     found = _by_email(connection, account.email)
     if found is None:
-        about = account.id, account.name, account.email, account.image
-        origin = account.provider, account.oauth_id, account.color
-        if fetch(connection, ADD, tuple(None if value is None else text(value) for value in (*about, *origin))):
+        if add_account(connection, account):
             conversations.talk(connection, account.id, account.id, conversation)
-        found = _by_email(connection, account.email)
+    elif found.provider == PASSWORD:
+        connection.execute(VOUCH, (text(account.provider), text(account.oauth_id), text(found.id)))
+        connection.execute(END_PASSWORD, (text(found.id),))
+        connection.execute(END_LOGINS, (text(found.id),))
+    else:
+        return found
+    found = _by_email(connection, account.email)
     assert found is not None
     return found
 

@@ -21,6 +21,7 @@ from catfish.store.administration import Administration
 from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
 from catfish.store.directory import Answers, Directory
+from catfish.store.logins import Logins
 from catfish.store.pool import Pool, PoolStatistics
 from catfish.store.sessions import Sessions
 
@@ -54,6 +55,7 @@ class PostgresStore(Store):
         self.accounts = Accounts(self._pool)
         self.answers = Answers(self._pool)
         self.directory = Directory(self._pool)
+        self.logins = Logins(self._pool)
         self.sessions = Sessions(self._pool)
         self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()

@@ -12,12 +12,10 @@ import time
 from functools import partial
 from typing import Final
 
-import attrs
 import trio
 
 from catfish import app
 from catfish import log as logs
-from catfish.config import Settings
 from catfish.errors import StartError
 from catfish.workers.board import Board
 from catfish.workers.neighbours import Neighbours
@@ -75,11 +73,10 @@ def end_with_parent(control: int, grace_s: float) -> None:
 
 def _set_up_log(orders: Orders) -> None:
     settings = orders.settings
-    secrets = [getattr(settings, field.name) for field in attrs.fields(Settings) if field.metadata["secret"]]
     logs.set_up(
         level=settings.log_level,
         form=settings.log_format,
-        secrets=[secret for secret in secrets if secret],
+        secrets=settings.secrets(),
         lines_max=settings.log_lines_max,
     )
 

@@ -31,6 +31,9 @@ class NoAccounts:
     async def any_account(self) -> bool:
         return False
 
+    async def secret(self, name: str, drawn: str) -> str:
+        return drawn
+
     async def may_enter(self, room: str, account: str) -> bool:
         return True
 
@@ -138,11 +141,13 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
 async def open_api(nursery: trio.Nursery, **settings: Any) -> Api:
     """Without accounts, and without a database."""
     nothing: Any = None
-    stores = Stores(administration=nothing, answers=nothing, directory=nothing)
+    stores = Stores(administration=nothing, answers=nothing, directory=nothing, logins=nothing)
     return Api(await start_server(nursery, **settings), cast(AccountStore, NoAccounts()), stores)
 
 
 async def open_api_on(store: PostgresStore, nursery: trio.Nursery, **settings: Any) -> Api:
     server = await start_server(nursery, cast(MemoryStore, store), **settings)
-    stores = Stores(administration=store.administration, answers=store.answers, directory=store.directory)
+    stores = Stores(
+        administration=store.administration, answers=store.answers, directory=store.directory, logins=store.logins
+    )
     return Api(server, store.accounts, stores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,3 +63,8 @@ def test_a_token_without_the_claim_restricts_nothing() -> None:
 def test_a_claim_that_says_something_else_is_no_freedom(claim: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_grants(claim)
+
+
+def test_the_guide_lists_the_rights() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "authentication.md").read_text("utf-8")
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", guide, re.MULTILINE)) == dict(RIGHTS)

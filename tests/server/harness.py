@@ -18,6 +18,7 @@ from catfish.errors import INTERNAL_ERROR, Close, PeerError
 from catfish.net.timers import Timers
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint, NativeSession
+from catfish.wire.http import RequestHead
 from catfish.wire.native import Codec, Event, Refusal, Reply, by_subprotocol
 from tests.doubles.memory_store import MemoryStore
 
@@ -25,10 +26,12 @@ from tests.doubles.memory_store import MemoryStore
 class FakeConnection:
     """What a session sees of a connection: frames go in, and it can be paused and closed."""
 
-    def __init__(self, subprotocol: str | None) -> None:
+    def __init__(self, subprotocol: str | None, target: str = "/ws", headers: dict[str, str] | None = None) -> None:
         self.subprotocol = subprotocol
         self.address = "unix"
         self.compresses = False
+        path, _, query = target.partition("?")
+        self.head = RequestHead("GET", target, path, query, (1, 1), headers or {})
         self.frames: list[bytes] = []
         self.paused = False
         self.close_called: Close | None = None
@@ -58,8 +61,8 @@ def payload_of(frame: bytes) -> bytes:
 class Client:
     """One client of the native protocol."""
 
-    def __init__(self, server: Server, subprotocol: str | None) -> None:
-        self.connection = FakeConnection(subprotocol)
+    def __init__(self, server: Server, subprotocol: str | None, target: str, headers: dict[str, str]) -> None:
+        self.connection = FakeConnection(subprotocol, target, headers)
         self.codec: Codec = by_subprotocol(subprotocol)
         self.session: NativeSession = server.endpoint.open(self.connection)  # type: ignore[arg-type]
         self.events: list[Event] = []
@@ -146,8 +149,8 @@ class Server:
         self.instance = Instance(settings, store, self.timers)
         self.endpoint = NativeEndpoint(self.instance)
 
-    def connect(self, subprotocol: str | None = None) -> Client:
-        return Client(self, subprotocol)
+    def connect(self, subprotocol: str | None = None, target: str = "/ws", **headers: str) -> Client:
+        return Client(self, subprotocol, target, headers)
 
     async def join(self, room: str, *names: str) -> list[Client]:
         """Clients of these user names, who are all in the room and have heard of each other."""

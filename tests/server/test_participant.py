@@ -22,16 +22,16 @@ async def server(nursery: trio.Nursery) -> Server:
 
 async def test_a_client_names_itself_while_it_is_in_no_room(server: Server) -> None:
     who = server.connect().session.participant
-    who.introduce(user="ann")
+    await who.introduce(user="ann")
     assert (who.user, who.name) == ("ann", "ann")
-    who.introduce(name=" Ann ")
+    await who.introduce(name=" Ann ")
     assert (who.user, who.name) == ("ann", "Ann")
     await who.join(room="lobby")
-    who.introduce(user="ann", name="Annie")
+    await who.introduce(user="ann", name="Annie")
     assert who.name == "Annie"
     for bad, code in (({"user": "bob"}, "forbidden"), ({"user": "\n"}, "bad_request"), ({"name": ""}, "bad_request")):
         with pytest.raises(Rejected) as refused:
-            who.introduce(**bad)
+            await who.introduce(**bad)
         assert refused.value.code == code
     assert (who.user, who.name) == ("ann", "Annie")
 
@@ -40,7 +40,7 @@ async def test_the_id_of_a_token_stays(server: Server) -> None:
     who = server.connect().session.participant
     assert not who.identified
     await who.authenticate(jwt.encode({"sub": "ann", "name": "Ann"}, SECRET), None, None)
-    who.introduce(user="eve", name="Annie")
+    await who.introduce(user="eve", name="Annie")
     assert (who.identified, who.user, who.name) == (True, "ann", "Annie")
 
 

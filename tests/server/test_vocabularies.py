@@ -23,10 +23,10 @@ SECRET = "a secret of more than thirty-two bytes, for HS256"
 class SocketIOConnection(FakeConnection):
     """What Engine.IO sees of a WebSocket."""
 
-    def __init__(self, authorization: str | None) -> None:
+    def __init__(self, authorization: str | None, query: str = "") -> None:
         super().__init__(None)
         field = "" if authorization is None else f"Authorization: {authorization}\r\n"
-        request = f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n{field}\r\n"
+        request = f"GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\nHost: x\r\n{field}\r\n"
         self.head = parse_request_head(request.encode())
         self.peer = "127.0.0.1:1"
         self.nursery = None

@@ -14,6 +14,7 @@ from catfish.errors import GOING_AWAY, INTERNAL_ERROR, SERVICE_RESTART, Close, P
 from catfish.net.timers import Timers
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint, NativeSession
+from catfish.wire.http import RequestHead
 from catfish.wire.native import MSGPACK
 from tests.server.harness import payload_of
 from tests.simulation.faults import StorePath
@@ -100,6 +101,7 @@ class Link:
 
     subprotocol = MSGPACK.name
     compresses = False
+    head = RequestHead("GET", "/ws", "/ws", "", (1, 1), {})
 
     def __init__(self, node: Node, receive: Callable[[Any], None], lost: Callable[[], None]) -> None:
         self._world = node.world

@@ -12,7 +12,7 @@ from catfish.errors import Rejected
 from catfish.http import shapes
 from catfish.http.operations import Operations
 from catfish.http.refusals import Handler
-from catfish.http.requests import bearer
+from catfish.http.requests import token_of
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
@@ -27,7 +27,7 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
 
 async def caller(accounts: Accounts, request: Request) -> str:
     """The user whom the token names. Rejected: unauthorized."""
-    token = bearer(request)
+    token = token_of(request)
     if token is None:
         raise Rejected("unauthorized", "token: is required")
     return (await accounts.verify(token)).user

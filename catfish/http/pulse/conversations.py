@@ -20,7 +20,7 @@ from catfish.errors import Rejected
 from catfish.http import shapes
 from catfish.http.operations import Operation
 from catfish.http.pulse.common import answering, caller, operations_of
-from catfish.http.requests import bearer, parameter, read
+from catfish.http.requests import parameter, read, token_of
 from catfish.rooms.policy import bad_request
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
@@ -93,7 +93,7 @@ def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
 
     async def show(request: Request) -> Response:
         # In open mode a conversation's id is what admits, as on the sockets; who has a token must be a member.
-        user = await caller(accounts, request) if bearer(request) or settings.auth == "required" else None
+        user = await caller(accounts, request) if token_of(request) or settings.auth == "required" else None
         body = await read(request, settings, WhichConversation)
         try:
             shown = show_with_members(await accounts.conversation(body.chatId, user))

@@ -12,15 +12,18 @@ from starlette.responses import JSONResponse, Response
 from catfish.contracts.pulsechat_shapes import show_account, show_found, show_own_account
 from catfish.errors import Rejected
 from catfish.http import shapes
+from catfish.http.logins import PasswordLogin, answer_logged
 from catfish.http.operations import Operation
 from catfish.http.pulse.common import answering, operations_of
-from catfish.http.requests import parameter, read
+from catfish.http.requests import decode_json, parameter, read, read_body
 from catfish.http.trust import TrustedAddresses, has_api_key
 from catfish.rooms.policy import bad_request
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
+from catfish.server.logins import Logins
 
 TAG = "accounts"
+LOGGED_IN = "Logged in Sucessfully!"  # as existing front ends know it
 
 
 class Login(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -46,17 +49,33 @@ class WhichUserToShow(msgspec.Struct):
     id: str | None = None
 
 
-def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
+class _Either(msgspec.Struct):
+    password: msgspec.Raw | None = None
+
+
+def _has_password(body: bytes) -> bool:
+    """Whether somebody logs in by password, well or badly."""
+    try:
+        return msgspec.json.decode(body, type=_Either).password is not None
+    except (ValueError, RecursionError):
+        return False  # it is told what is wrong with it as with any other body
+
+
+def operations(instance: Instance, accounts: Accounts, logins: Logins) -> list[Operation]:
     settings = instance.settings
     trusted = TrustedAddresses(settings.login_from)
 
     async def login(request: Request) -> Response:
+        sent = await read_body(request, settings)
+        if _has_password(sent):
+            by_password = decode_json(sent, PasswordLogin)
+            return answer_logged(await logins.log_in(by_password.email, by_password.password), LOGGED_IN)
         if not (has_api_key(request, settings) or trusted.sent(request)):
             raise Rejected("forbidden", "only servers of `login_from`, or with the API key, sign users in")
-        body = await read(request, settings, Login)
+        body = decode_json(sent, Login)
         account = await accounts.sign_in(**msgspec.structs.asdict(body))
         user = show_own_account(account, await accounts.sign(account))
-        return JSONResponse({"message": "Logged in Sucessfully!", "user": user}, headers={"cache-control": "no-store"})
+        return JSONResponse({"message": LOGGED_IN, "user": user}, headers={"cache-control": "no-store"})
 
     async def search(request: Request, user: str) -> dict[str, Any]:
         page = parameter(request, "pageNumber") or ""
@@ -80,12 +99,13 @@ def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
     found.add(
         "post",
         "/api/auth/login",
-        "Sign somebody in whom a provider vouched for",
+        "Log in by email and password, or sign somebody in whom a provider vouched for",
         login,
         access="server",
-        body=Login,
-        answer=shapes.LoginAnswer,
-        more="For a front end's own server, which has asked the provider. The first time makes the account.",
+        body=(PasswordLogin, Login),
+        answer=(shapes.LoggedAnswer, shapes.LoginAnswer),
+        more="Without a password it is for a front end's own server, which has asked the provider; the first time makes"
+        " the account. Who logs in by password gets an access token for some minutes and a refresh token.",
     )
     found.add(
         "get",

@@ -143,7 +143,7 @@ async def test_expired_and_unsigned_tokens_are_none(postgres: PostgresStore, nur
     ann = await sign_in(api, "ANN")
     for token in (
         jwt.encode({"id": ann.id, "exp": 1}, SECRET),
-        jwt.encode({"id": ann.id}, None, algorithm="none"),
+        jwt.encode({"id": ann.id}, "", algorithm="none"),
         jwt.encode({"name": "ANN"}, SECRET),
         ann.token.removeprefix("Bearer ")[:-2],
     ):
