@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,71 +11,105 @@ import pytest
 import trio
 
 from catfish.errors import StartError
+from tests.e2e.process import until
 from tests.faults import cluster as clusters
-from tests.faults.audit import audit
-from tests.faults.cluster import FAULTS, INSTANCES, Cluster
-from tests.faults.people import PEOPLE, Person
+from tests.faults.audit import audit, check_end
+from tests.faults.cluster import Cluster
+from tests.faults.faults import FAULTS
+from tests.faults.people import Person, everyone, visitors
 
-SHORT_S = 4.0
+log = logging.getLogger(__name__)
+
+SHORT_S = 1.0
 LONG_S = 15.0
-GROWTH_DESCRIPTORS = 25
-"""Per instance: connections move from one to another."""
-GROWTH_KIB = 40_000
+ROUNDS = 3
+"""Of a fault in the long matrix."""
+GROWTH_DESCRIPTORS = 4
+"""Of an instance, from the first round to the last."""
+GROWTH_KIB = 8_000
+
+
+ANSWERED_S = 120.0
+"""Within which everybody has talked after a fault."""
 
 
 @asynccontextmanager
-async def talking(directory: Path) -> AsyncIterator[tuple[Cluster, list[Person]]]:
+async def everyone_there(directory: Path) -> AsyncIterator[tuple[Cluster, list[Person]]]:
+    """The cluster and its clients, who leave at the end without a trace."""
     try:
-        async with clusters.running(directory) as cluster, trio.open_nursery() as nursery:
-            people = [Person(index) for index in range(PEOPLE)]
-            for person in people:
-                await nursery.start(person.run, cluster)
-            for person in people:
-                person.talking = True
-            await trio.sleep(2)
-            yield cluster, people
-            nursery.cancel_scope.cancel()
+        async with clusters.running(directory) as cluster:
+            before = cluster.measure()
+            async with trio.open_nursery() as nursery:
+                people = everyone()
+                async with trio.open_nursery() as entering:
+                    for person in people:
+                        entering.start_soon(nursery.start, person.run, cluster)
+                await talked(people, "before any fault")
+                await audit(cluster, people, "before any fault")
+                yield cluster, people
+                nursery.cancel_scope.cancel()
+            await check_end(cluster, before, "at the end")
     except StartError as error:
         pytest.skip(f"the fault matrix needs a Postgres and a Redis of its own: {error}")
 
 
+async def talked(people: Sequence[Person], after: str) -> None:
+    """Everybody talks, until each has sent something that was acknowledged."""
+    before = {person: len(person.acknowledged) for person in people}
+    for person in people:
+        person.talking = True
+    with trio.move_on_after(ANSWERED_S):
+        await until(lambda: all(len(person.acknowledged) > count for person, count in before.items()))
+    silent = [person.user for person, count in before.items() if len(person.acknowledged) == count]
+    assert not silent, f"{after}: {silent} cannot send"
+
+
+async def strike(cluster: Cluster, people: Sequence[Person], name: str, pause_s: float, number: int = 0) -> None:
+    """A fault, while everybody talks. Visitors who are there when it begins go away for good in its middle."""
+    fault, after = FAULTS[name], f"{name}, {number}"
+    lives = sum(len(person.lives) for person in people)
+    begun_at = trio.current_time()
+    for person in people:
+        person.talking = True
+    async with trio.open_nursery() as striking, trio.open_nursery() as visits:
+        async with trio.open_nursery() as entering:
+            for visitor in visitors(f"{name.replace(' ', '_')}.{number}"):
+                entering.start_soon(visits.start, visitor.run, cluster)
+        striking.start_soon(fault.happens, cluster, pause_s)
+        await trio.sleep(pause_s / 2)
+        visits.cancel_scope.cancel()
+    over_at = trio.current_time()
+    await talked(people, after)
+    talked_at = trio.current_time()
+    await audit(cluster, people, after)
+    log.info(
+        "%s: lasted %.1f s, everybody talked %.1f s later, the audit took %.1f s; %s",
+        after,
+        over_at - begun_at,
+        talked_at - over_at,
+        trio.current_time() - talked_at,
+        [use[1:] for use in cluster.measure()],
+    )
+    if not fault.without_database:
+        assert sum(len(person.lives) for person in people) == lives, f"{after}: sessions were not recovered"
+
+
 async def test_the_promises_hold_through_each_fault_in_turn(tmp_path: Path) -> None:
-    async with talking(tmp_path) as (cluster, people):
-        await audit(cluster, people, "before any fault")
-        for name, fault in FAULTS.items():
-            await fault(cluster, SHORT_S)
-            await trio.sleep(0.5)
-            await audit(cluster, people, name)
-        # The faults were real ones.
-        assert cluster.postgres.statistics().restarts == cluster.redis.statistics().restarts == 1
+    async with everyone_there(tmp_path) as (cluster, people):
+        for name in FAULTS:
+            await strike(cluster, people, name, SHORT_S)
         assert all(person.connections > 1 for person in people)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 async def test_the_promises_hold_through(name: str, tmp_path: Path) -> None:
-    async with talking(tmp_path) as (cluster, people):
-        await audit(cluster, people, "before any fault")
-        before = _sizes(cluster)
-        for _ in range(3):
-            await FAULTS[name](cluster, LONG_S)
-            await trio.sleep(3)
-            await audit(cluster, people, name)
-        for (descriptors, memory), (descriptors_now, memory_now) in zip(before, _sizes(cluster), strict=True):
-            assert descriptors_now <= descriptors + GROWTH_DESCRIPTORS + PEOPLE // INSTANCES, name
-            assert memory_now <= memory + GROWTH_KIB, name
-
-
-def _sizes(cluster: Cluster) -> list[tuple[int, int]]:
-    """Open descriptors and resident KiB of each instance (Linux)."""
-    return [
-        (
-            instance.descriptors(),
-            next(
-                int(line.split()[1])
-                for line in Path(f"/proc/{instance.pid}/status").read_text().splitlines()
-                if line.startswith("VmRSS")
-            ),
-        )
-        for instance in cluster.instances
-    ]
+    async with everyone_there(tmp_path) as (cluster, people):
+        await strike(cluster, people, name, LONG_S)
+        first = cluster.measure()
+        for number in range(1, ROUNDS):
+            await strike(cluster, people, name, LONG_S, number)
+        for use, then in zip(cluster.measure(), first, strict=True):
+            if use.pid == then.pid:
+                assert use.descriptors <= then.descriptors + GROWTH_DESCRIPTORS, f"{name}: {use}, before {then}"
+                assert use.memory_kib <= then.memory_kib + GROWTH_KIB, f"{name}: {use}, before {then}"
