@@ -80,6 +80,9 @@ async def check_members(cluster: Cluster, people: Sequence[Person], after: str) 
     wrong = {room: now.get(room, set()) ^ truth.get(room, set()) for room in {*now, *truth}}
     assert now == truth, f"{after}: wrong in the store: { {room: who for room, who in wrong.items() if who} }"
     with trio.move_on_after(SETTLE_S):
+        async with trio.open_nursery() as asking:
+            for person in people:
+                asking.start_soon(person.look_around)
         await until(lambda: all(person.members == truth[person.room] for person in people))
     wrong = {person.user: person.members ^ truth[person.room] for person in people}
     assert not any(wrong.values()), f"{after}: wrong about {[(user, who) for user, who in wrong.items() if who]}"

@@ -7,6 +7,7 @@ and connection state recovery. What the native client hears twice it drops; a So
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any, Literal
 
 import trio
@@ -55,6 +56,9 @@ class Person:
     async def send(self, content: str) -> int | None:
         """Its number; None when it was refused, or never answered."""
         raise NotImplementedError
+
+    async def look_around(self) -> None:
+        """Learn who is there, if it may have missed that."""
 
     async def talk(self) -> None:
         while True:
@@ -129,12 +133,13 @@ class NativePerson(Person):
 
 
 class SocketIOPerson(Person):
-    """Sends nothing twice: what was not acknowledged may be there or not. Who is there it asks whenever it has come
-    back, because comings and goings are not repeated to it."""
+    """Sends nothing twice: what was not acknowledged may be there or not. A recovered session is in its room already;
+    comings and goings are not repeated to it."""
 
     def __init__(self, user: str, room: str) -> None:
         super().__init__(user, room)
         self.client = _Socket(self)
+        self._may_have_missed_some = False
 
     async def run(self, cluster: Cluster, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         client, entered = self.client, False
@@ -142,10 +147,12 @@ class SocketIOPerson(Person):
             try:
                 async with client.connected(random.choice(cluster.instances).address), trio.open_nursery() as nursery:
                     self.connections += 1
+                    self._may_have_missed_some = True
                     if not client.recovered[-1]:
                         self.lives.append([])
-                    while not await self._enter():  # noqa: ASYNC110 - it asks anew each time
-                        await trio.sleep(BACK_S)
+                    if not self.lives[-1]:
+                        while not await self._enter():  # noqa: ASYNC110 - it asks anew each time
+                            await trio.sleep(BACK_S)
                     if not entered:
                         entered = True
                         task_status.started()
@@ -164,9 +171,16 @@ class SocketIOPerson(Person):
         if not answer["ok"]:
             return
         self.members = {user["userId"] for user in answer["users"]}
-        if not self.lives[-1]:
-            for message in answer["messages"]:
+        self._may_have_missed_some = False
+        for message in answer["messages"]:
+            if message["seq"] > self.last_seq:
                 self.hear_message(message["seq"], message["content"])
+
+    async def look_around(self) -> None:
+        while self._may_have_missed_some:
+            with trio.move_on_after(5), suppress(*LOST):
+                await self._enter()
+            await trio.sleep(BACK_S)
 
     async def send(self, content: str) -> int | None:
         [answer] = await self.client.ask("sendMessage", {"roomId": self.room, "content": content})
