@@ -16,7 +16,7 @@ import trio
 
 READY = re.compile(rb"catfish listens on https?://(127\.0\.0\.1:\d+)")
 START_S = 60.0
-STOP_S = 20.0
+STOP_S = 60.0
 
 
 async def until(happened: Callable[[], bool]) -> None:

@@ -6,16 +6,19 @@ and connection state recovery. What the native client hears twice it drops; a So
 
 from __future__ import annotations
 
+import logging
 import random
 from contextlib import suppress
 from typing import Any, Literal
 
 import trio
 
-from catfish.client import Backoff, Client, Limits, connect
+from catfish.client import Backoff, Client, ConnectFailed, Limits, connect
 from tests.e2e.clients import LOST
 from tests.e2e.socketio_client import SocketIOClient
 from tests.faults.cluster import PING_S, PING_TIMEOUT_S, Cluster
+
+log = logging.getLogger(__name__)
 
 ROOMS = 12
 PEOPLE = 60
@@ -23,7 +26,7 @@ TALK_S = 0.8
 """Between an acknowledgement and the next message."""
 BACK_S = 0.3
 """Until a Socket.IO client tries again."""
-LIMITS = Limits(connect_s=3.0, heartbeat_timeout_s=2.0, close_s=1.0)
+LIMITS = Limits(connect_s=5.0, heartbeat_timeout_s=3.0, close_s=1.0)
 
 
 class Person:
@@ -97,6 +100,13 @@ class NativePerson(Person):
         self._codec = codec
 
     async def run(self, cluster: Cluster, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        while True:
+            try:
+                await self._stay(cluster, task_status)
+            except ConnectFailed as error:  # the first time; from then on the client comes back by itself
+                log.info("%s cannot connect yet: %s", self.user, error)
+
+    async def _stay(self, cluster: Cluster, task_status: trio.TaskStatus[None]) -> None:
         backoff = Backoff(first_s=0.2, max_s=1.0)
         url = cluster.instances[0].url
         async with connect(
