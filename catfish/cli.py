@@ -29,7 +29,11 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 class Commands(click.Group):
     """With commands that have a module of their own, which is imported when one of them is asked for."""
 
-    elsewhere: ClassVar = {"instances": "catfish.administration.commands", "rooms": "catfish.administration.commands"}
+    elsewhere: ClassVar = {
+        "instances": "catfish.administration.commands",
+        "rooms": "catfish.administration.commands",
+        "token": "catfish.administration.token",
+    }
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted([*super().list_commands(context), *self.elsewhere])
@@ -51,6 +55,7 @@ Examples:
   catfish chat lobby             talk in the room "lobby" of that server, from a terminal
   catfish instances              which servers share the database, and how they are
   catfish rooms list             the rooms in it
+  catfish token ann              a token to try it with, as the user ann
   catfish config                 show every setting, and where its value comes from
 """,
 )

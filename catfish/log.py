@@ -30,6 +30,9 @@ from catfish.log_limit import LineLimit
 _PLAIN: Final = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 """Attributes that every record has; whatever else one has came by `extra=`."""
 _URL_PASSWORD: Final = re.compile(r"(?P<before>\w://[^\s:/@]*:)(?P<password>[^\s@/]+)(?=@)")
+_QUERY_TOKEN: Final = re.compile(r"(?P<before>\b(?:access_|refresh_)?token=)[^&\s\"']+", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+"""A JSON Web Token: its header is an object, which begins so in base64url."""
 _HIDDEN: Final = "***"
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
@@ -52,8 +55,8 @@ def set_up(
     """Send every log line to `stream` (standard error) in the given form, in the place of earlier handlers.
 
     Our own loggers speak from `level` on; those of libraries from `level` on, but no more than warnings unless it is
-    `debug`. Each of `secrets` and every password in a URL is replaced. Of one kind of line `lines_max` are written in a
-    second, see `log_limit`; 0: all.
+    `debug`. Each of `secrets`, every password in a URL and every token is replaced. Of one kind of line `lines_max` are
+    written in a second, see `log_limit`; 0: all.
     """
     stream = sys.stderr if stream is None else stream
     redact = Redactor(secrets)
@@ -105,7 +108,8 @@ class Redactor:
     def __call__(self, text: str) -> str:
         if self._secrets is not None:
             text = self._secrets.sub(_HIDDEN, text)
-        return _URL_PASSWORD.sub(rf"\g<before>{_HIDDEN}", text)
+        text = _URL_PASSWORD.sub(rf"\g<before>{_HIDDEN}", text)
+        return _TOKEN.sub(_HIDDEN, _QUERY_TOKEN.sub(rf"\g<before>{_HIDDEN}", text))
 
 
 class HumanFormatter(logging.Formatter):

@@ -45,7 +45,7 @@ LAYERS = {
     "telemetry": BASE | {"rooms", "net", "store", "mirror", "server", "http", "log"} | COUNTING,
     "client": BASE | {"wire"},
     "load": BASE | {"wire"},
-    "administration": BASE | {"rooms", "store", "client", "cli"},
+    "administration": BASE | {"rooms", "store", "auth", "client", "cli"},
 }
 """Each part of the package, and the parts that it may import besides itself."""
 BESIDE = frozenset(("client", "load", "administration"))

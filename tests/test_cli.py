@@ -67,12 +67,12 @@ def test_small_commands_import_no_more_than_they_need() -> None:
     assert heavy & set(out.split()) == set()
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "chat", "config", "version"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "chat", "config", "token", "version"])
 def test_every_command_explains_itself(run: Callable[..., click.testing.Result], command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert command in run("-h").output
-    if command in {"serve", "migrate", "chat"}:
+    if command in {"serve", "migrate", "chat", "token"}:
         assert "Examples:" in result.output
 
 

@@ -87,6 +87,20 @@ def test_secrets_are_taken_out_wherever_they_stand(form: str) -> None:
     assert text.count("***") == 3
 
 
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_tokens_are_taken_out_wherever_they_stand(form: str) -> None:
+    def say() -> None:
+        log.error("GET /ws?token=opaque&x=1 %s", JWT, extra={"target": "/a?room=b&access_token=opaque", "of": [JWT]})
+
+    text = written(say, form=form)
+    assert "opaque" not in text
+    assert "eyJ" not in text
+    assert "/ws?token=***&x=1 ***" in text
+
+
 def test_the_password_of_a_url_that_is_secret_is_hidden_also_where_it_stands_alone() -> None:
     text = written(lambda: log.error("login pa/ss of chat failed"), secrets=["postgresql://chat:pa%2Fss@db/x"])
     assert text.endswith("login *** of chat failed\n")
