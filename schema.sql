@@ -28,10 +28,14 @@ create table rooms (
     id text collate "C" not null unique,
     code text collate "C" unique,
     name text,
-    created_by text collate "C" not null
+    created_by text collate "C" not null,
+    restricted boolean not null default false,
+    access text check (access in ('members', 'invited'))
 ) with (fillfactor = 70);
 comment on table rooms is 'The row is locked by whoever changes anything in the room; the counters have no index, so that updates stay on the page.';
-comment on column rooms.members_count is 'Users in the room; not kept for matched rooms, where it is counted.';
+comment on column rooms.members_count is 'Users in the room; not kept for rooms of two strangers, where it is counted.';
+comment on column rooms.restricted is 'Somebody is anything to the room (standings), so that those who come and write are looked up.';
+comment on column rooms.access is 'Whom it admits; null: what its kind says.';
 
 create table members (
     room bigint not null references rooms on delete cascade,
@@ -41,9 +45,11 @@ create table members (
     user_id text collate "C" not null,
     instance_id text collate "C" not null,
     name text not null,
+    address text,
     primary key (room, user_id, instance_id)
 ) with (fillfactor = 80);
 comment on table members is 'A user in a room on an instance; the rows of one user in one room are one member.';
+comment on column members.address is 'Where the newest of its connections comes from, in the form in which it would be banned.';
 comment on column members.position is 'Order of entering; the rows of one member share it.';
 create index members_instance on members (instance_id);
 create index members_user on members (user_id);
@@ -64,10 +70,12 @@ create table strangers (
     waiting_since timestamptz,
     user_id text collate "C" not null unique,
     interests text[] not null,
+    pause_ms bigint not null default 0,
     primary key (room, user_id)
 ) with (fillfactor = 80);
 comment on table strangers is 'The users of open matched rooms; nobody can be in two of them.';
 comment on column strangers.place is 'Place in the queue of those who wait, null while two are in the room.';
+comment on column strangers.pause_ms is 'For how long whoever is met is not to be met again.';
 create index strangers_waiting on strangers (place) where place is not null;
 create sequence stranger_places as bigint owned by strangers.place;
 
@@ -248,3 +256,57 @@ comment on column refresh_tokens.used_at is 'When the next one was given for it;
 create index refresh_tokens_family on refresh_tokens (family);
 create index refresh_tokens_account on refresh_tokens (account);
 create index refresh_tokens_expires_at on refresh_tokens (expires_at);
+
+create table standings (
+    room bigint not null references rooms on delete cascade,
+    removed bigint not null default 0,
+    muted_until timestamptz,
+    banned_until timestamptz,
+    user_id text collate "C" not null,
+    role text check (role in ('moderator', 'member', 'invited')),
+    primary key (room, user_id)
+) with (fillfactor = 80);
+comment on table standings is 'What somebody is to a room, there or not. Written under the lock of the row in rooms.';
+comment on column standings.removed is 'When it was last removed, as a number of member_positions: what came before that has ended.';
+
+create table banned_addresses (
+    room bigint not null references rooms on delete cascade,
+    until timestamptz not null,
+    address text collate "C" not null,
+    user_id text collate "C" not null,
+    primary key (room, address)
+);
+comment on column banned_addresses.user_id is 'With whom it was banned.';
+
+create table blocks (
+    since timestamptz not null default now(),
+    user_id text collate "C" not null,
+    blocked text collate "C" not null,
+    primary key (user_id, blocked),
+    check (user_id <> blocked)
+);
+create index blocks_blocked on blocks (blocked);
+
+create table partners (
+    until timestamptz not null,
+    user_id text collate "C" not null,
+    partner text collate "C" not null,
+    primary key (user_id, partner)
+) with (fillfactor = 80);
+comment on table partners is 'Strangers who met, each of whom is not to meet the other again before that.';
+create index partners_partner on partners (partner);
+
+create table reports (
+    id bigint generated always as identity primary key,
+    room bigint not null references rooms on delete cascade,
+    seq bigint,
+    at timestamptz not null default now(),
+    handled_at timestamptz,
+    reporter text collate "C" not null,
+    user_id text collate "C",
+    reason text not null,
+    messages json not null
+);
+comment on column reports.messages is 'The newest ones as they were then.';
+create index reports_room on reports (room);
+create index reports_open on reports (id) where handled_at is null;

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.grants import Grants
+from catfish.rooms.model import Access, Member, Message, Room, RoomKind
 
 
 class RoomRecord(msgspec.Struct, kw_only=True):
@@ -33,6 +34,8 @@ class CreateRoom(Command, kw_only=True):
 
     id: str
     kind: RoomKind
+    access: Access | None = None
+    """Members or invited; None: what the kind says."""
     code: str | None
     name: str | None
     capacity: int | None
@@ -42,11 +45,11 @@ class CreateRoom(Command, kw_only=True):
 class Join(Command, kw_only=True):
     """Enter a room, or come back to it. Answer: `Joined`.
 
-    Exactly one of `room` and `code` is set. `create` makes an open room of that id when there is none.
-    A private room admits by code, its creator, and users who are members already (rows of any instance).
-    A matched room admits only users who are members already.
+    Exactly one of `room` and `code` is set. `create` makes an open room of that id when there is none. Whom the room
+    admits, `rooms.permissions` decides; the code, or being there already (rows of any instance), admits to some.
+    Who was invited is a member from then on.
 
-    Rejected: no_such_room, no_such_code, room_closed, room_full, forbidden.
+    Rejected: no_such_room, no_such_code, room_closed, room_full, forbidden, banned, kicked.
     """
 
     room: str | None
@@ -57,6 +60,12 @@ class Join(Command, kw_only=True):
     instance: str
     with_members: bool
     """Whether the answer must list the members (an instance that hosts the room knows them already)."""
+    grants: Grants | None = None
+    """What the user's token restricts it to."""
+    address: str | None = None
+    """Where the user comes from, as `permissions.banned_address` writes it."""
+    restores: int = 0
+    """Stamp of an earlier coming of which the store may have lost the row; `kicked` if the user was removed since."""
 
 
 class Joined(msgspec.Struct, kw_only=True):
@@ -70,6 +79,10 @@ class Joined(msgspec.Struct, kw_only=True):
     """`first`, and the user was in the room before and told to be gone while others stayed."""
     members: list[Member] | None
     """All members in the order in which they entered, when asked for."""
+    muted_until: int = 0
+    """Until when the user is muted in the room, in milliseconds since the epoch."""
+    apart: tuple[str, ...] = ()
+    """Users whom the user has blocked, and those who have blocked it."""
 
 
 class Leave(Command, kw_only=True):
@@ -101,7 +114,10 @@ class Match(Command, kw_only=True):
     """Find a stranger who waits, or wait. Answer: `Matched`.
 
     Who waits longest among those with the most interests in common is taken; never oneself, never one of `avoid`.
-    `new_room` is the id of the room to wait in when nobody is found.
+    `new_room` is the id of the room to wait in when nobody is found. Two of whom one has blocked the other do not meet,
+    nor do two who met, until the pause of either is over.
+
+    Rejected: banned.
     """
 
     user: str
@@ -110,6 +126,8 @@ class Match(Command, kw_only=True):
     interests: tuple[str, ...]
     avoid: tuple[str, ...] = ()
     new_room: str
+    pause_ms: int = 0
+    """For how long whoever is met is not to be met again."""
 
 
 class Rematch(Command, kw_only=True):
@@ -131,6 +149,8 @@ class Matched(msgspec.Struct, kw_only=True):
     """The one who waited; None when the user waits now."""
     stamp: int
     """As `Joined.stamp`."""
+    apart: tuple[str, ...] = ()
+    """As `Joined.apart`."""
 
 
 AUTOMATIC_CLIENT_ID: Final = "~"
@@ -139,7 +159,10 @@ store keeps them and never shows them: `Message.client_id` is None then."""
 
 
 class SendMessage(Command, kw_only=True):
-    """Answer: `Sent`. Idempotent by (number, user, client_id) when `client_id` is set. Rejected: room_closed."""
+    """Answer: `Sent`. Idempotent by (number, user, client_id) when `client_id` is set.
+
+    Rejected: room_closed, forbidden, banned, muted.
+    """
 
     number: int
     room: str
@@ -151,6 +174,10 @@ class SendMessage(Command, kw_only=True):
     data: Any
     created_at: int
     """Milliseconds since the epoch, the server's clock when the command was accepted."""
+    grants: Grants | None = None
+    """What the sender's token restricts it to."""
+    server: bool = False
+    """A server sends it, with the API key, in somebody's name."""
 
 
 class Sent(msgspec.Struct, kw_only=True):
@@ -161,7 +188,7 @@ class Sent(msgspec.Struct, kw_only=True):
 
 
 class Edit(Command, kw_only=True):
-    """Answer: `Changed`. Rejected: no_such_message (also when deleted), not_your_message."""
+    """Answer: `Changed`. Rejected: no_such_message (also when deleted), not_your_message, banned, muted."""
 
     number: int
     seq: int
@@ -171,16 +198,20 @@ class Edit(Command, kw_only=True):
 
 
 class Delete(Command, kw_only=True):
-    """Answer: `Changed`; deleting what is deleted is `unchanged`. Rejected: no_such_message, not_your_message."""
+    """Answer: `Changed`; deleting what is deleted is `unchanged`. Who moderates the room deletes anybody's.
+
+    Rejected: no_such_message, not_your_message.
+    """
 
     number: int
     seq: int
     user: str
     at: int
+    grants: Grants | None = None
 
 
 class React(Command, kw_only=True):
-    """Answer: `Changed`; `unchanged` when it was so before. Rejected: no_such_message."""
+    """Answer: `Changed`; `unchanged` when it was so before. Rejected: no_such_message, banned, muted."""
 
     number: int
     seq: int
@@ -219,4 +250,8 @@ class CloseRoom(Command, kw_only=True):
     number: int
 
 
-Answer = RoomRecord | Joined | Left | Matched | Sent | Changed | Read | bool | None
+class Moderated(msgspec.Struct):
+    """Base of the answers to the commands of `rooms.moderation`."""
+
+
+Answer = RoomRecord | Joined | Left | Matched | Sent | Changed | Read | Moderated | bool | None

@@ -18,7 +18,34 @@ class RoomKind(StrEnum):
     PRIVATE = "private"
     """Only its code admits, except for its creator and for those who are members already."""
     MATCHED = "matched"
-    """Two strangers, put together by matching; nobody else comes in."""
+    """For two: strangers put together by matching, or, when it has a code, whoever comes by that."""
+
+
+class Access(StrEnum):
+    """Whom a room admits; `rooms.permissions` says what that means."""
+
+    PUBLIC = "public"
+    """Whoever names its id or its code."""
+    CODE = "code"
+    """Whoever names its code."""
+    MEMBERS = "members"
+    """Those whom its owner or a moderator made members or invited."""
+    INVITED = "invited"
+    """Those whom a member invited, who are members from then on."""
+    PAIR = "pair"
+    """Two strangers whom matching put together, and nobody else."""
+
+
+class Role(StrEnum):
+    """What somebody is to a room, present or not."""
+
+    OWNER = "owner"
+    """Who made it."""
+    MODERATOR = "moderator"
+    MEMBER = "member"
+    INVITED = "invited"
+    """May come in, and is a member as soon as it has."""
+    NONE = "none"
 
 
 class Room(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
@@ -26,6 +53,7 @@ class Room(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
     id: str
     kind: RoomKind
+    access: Access = Access.PUBLIC
     code: str | None = None
     name: str | None = None
     capacity: int | None = None

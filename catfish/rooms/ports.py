@@ -12,6 +12,7 @@ from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord
 from catfish.rooms.events import DurableEvent, Event
 from catfish.rooms.model import Member, Message, RoomKind
+from catfish.rooms.moderation import Moderation
 
 
 class StoreUnavailable(Exception):
@@ -169,6 +170,9 @@ class Store(Protocol):
     Every method may raise `StoreUnavailable`, and then has changed nothing or has changed everything that it was
     asked for; `commit` is safe to repeat in both cases.
     """
+
+    moderation: Moderation
+    """What somebody is to a room and to others, and reports."""
 
     async def commit(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
         """Commit a batch in one transaction and answer each command, in order.

@@ -14,7 +14,7 @@ from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import Figures, InstanceRecord, ListedRoom, RoomsPage
 from catfish.store.connection import Connection
 from catfish.store.pool import Pool
-from catfish.store.queries import ROOM_COUNTED, statement
+from catfish.store.queries import ROOM_COLUMNS, ROOM_COUNTED, statement
 from catfish.store.state import record_from_row
 
 INSTANCES: Final = statement("""
@@ -98,4 +98,4 @@ def _listed(connection: Connection, query: bytes, parameters: dict[str, Any]) ->
     except (psycopg.DataError, UnicodeEncodeError):
         # No text that Postgres cannot hold names a room.
         return []
-    return [ListedRoom(record=record_from_row(row[:12]), closed_at=row[12]) for row in rows]
+    return [ListedRoom(record=record_from_row(row), closed_at=row[ROOM_COLUMNS]) for row in rows]

@@ -33,10 +33,12 @@ from catfish.rooms.commands import (
     SendMessage,
     Sent,
 )
-from catfish.rooms.model import Member, Message, RoomKind
-from catfish.store import refusals
+from catfish.rooms.model import Member, Message, Role, RoomKind
+from catfish.rooms.moderation import Invite, Mute, Remove, SetRole, Unban
+from catfish.rooms.permissions import Right
+from catfish.store import discipline, refusals
 from catfish.store.rows import shown_client_id
-from catfish.store.state import Line, Presence, Rooms, RoomState, Stranger
+from catfish.store.state import NO_STANDING, Line, Presence, Rooms, RoomState, Stranger
 
 
 class Applier:
@@ -47,6 +49,7 @@ class Applier:
         self._room_capacity_max = room_capacity_max
         self.records: list[tuple[RoomRecord, RoomState]] = []
         """Records of new matched rooms, whose numbers are not known yet."""
+        moderator = discipline.Moderator(rooms, self._left)
         self._handlers: dict[type[Command], Callable[[Any], Answer | Rejected]] = {
             SendMessage: self._send,
             CreateRoom: self._create,
@@ -60,6 +63,11 @@ class Applier:
             MarkRead: self._mark_read,
             CloseRoom: self._close,
             Rematch: self._rematch,
+            SetRole: moderator.set_role,
+            Invite: moderator.invite,
+            Mute: moderator.mute,
+            Remove: moderator.remove,
+            Unban: moderator.unban,
         }
 
     def apply(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
@@ -90,19 +98,21 @@ class Applier:
         if room.closed:
             return refusals.room_closed()
         known = command.user in room.users
+        standing = room.standings.get(command.user, NO_STANDING)
+        refused = discipline.refuse_join(room, command, self._rooms.now, known=known)
+        if refused is not None:
+            return refused
         returning = False
         if not known:
-            if room.kind is RoomKind.MATCHED:
-                return refusals.not_admitted_to_match()
-            if room.kind is RoomKind.PRIVATE and command.code is None and room.created_by != command.user:
-                return refusals.not_admitted_privately()
             capacity = self._room_capacity_max if room.capacity is None else room.capacity
             if room.users_count >= capacity:
                 return refusals.room_full(capacity)
             room.users_count += 1
             room.changed = True
             returning = room.come_back(command.user)
-        member, position = self._enter(room, command.user, command.name, command.instance)
+        if standing.role is Role.INVITED:
+            room.standing(command.user).role = Role.MEMBER
+        member, position = self._enter(room, command.user, command.name, command.instance, command.address)
         members = room.members() if command.with_members else None
         return Joined(
             record=room.record(),
@@ -111,9 +121,16 @@ class Applier:
             stamp=position,
             returning=returning,
             members=members,
+            muted_until=standing.muted_until if standing.muted_until > self._rooms.now else 0,
+            apart=self._apart(command.user),
         )
 
-    def _enter(self, room: RoomState, user: str, name: str, instance: str) -> tuple[Member, int]:
+    def _apart(self, user: str) -> tuple[str, ...]:
+        return tuple(sorted(self._rooms.apart.get(user, ())))
+
+    def _enter(
+        self, room: RoomState, user: str, name: str, instance: str, address: str | None = None
+    ) -> tuple[Member, int]:
         """The member, and a number that nobody had before in the room."""
         known = room.users.get(user, {})
         for presence in known.values():
@@ -123,14 +140,15 @@ class Applier:
         own = known.get(instance)
         stamp = position = next(self._rooms.positions)
         if own is not None:
-            own.changed |= own.away_since is not None
+            own.changed |= own.away_since is not None or own.address != address
             own.away_since = None
+            own.address = address
             own.dead = False
         else:
             since = self._rooms.now
             for presence in known.values():
                 since, position = min(since, presence.since), min(position, presence.position)
-            room.add(Presence(user, instance, name, since, position, None, stored=False))
+            room.add(Presence(user, instance, name, since, position, None, address=address, stored=False))
         return room.member(user), stamp
 
     def _leave(self, command: Leave) -> Left:
@@ -149,7 +167,7 @@ class Applier:
 
     def _left(self, room: RoomState, user: str) -> None:
         """Nothing of the user is left in the room."""
-        if room.kind is not RoomKind.MATCHED:
+        if not room.is_pair:
             room.users_count -= 1
             room.changed = True
             room.depart(user)
@@ -194,7 +212,7 @@ class Applier:
         if room is not None:
             return self._matched(room, command)
         interests = frozenset(command.interests)
-        room = self._choose(interests, frozenset(command.avoid), None)
+        room = self._choose(user, interests, None, frozenset(command.avoid))
         if room is not None:
             self._claim(room)
             place = None
@@ -205,7 +223,8 @@ class Applier:
             room.guarded = True
             self._rooms.opened.append(room)
             place = next(self._rooms.places)
-        room.strangers[user] = Stranger(user, interests, place, stored=False)
+        self._meet(room, user, command.pause_ms)
+        room.strangers[user] = Stranger(user, interests, place, command.pause_ms, stored=False)
         self._rooms.stranger_of[user] = room
         return self._matched(room, command)
 
@@ -218,17 +237,33 @@ class Applier:
         own = presences.get(command.instance)
         if own is None or own.away or len(presences) > 1:
             return None
-        other = self._choose(stranger.interests, frozenset(), room)
+        other = self._choose(user, stranger.interests, room)
         if other is None:
             return None
         room.remove(own)
         self._left(room, user)
         self._claim(other)
-        other.strangers[user] = Stranger(user, stranger.interests, None, stored=False)
+        self._meet(other, user, stranger.pause_ms)
+        other.strangers[user] = Stranger(user, stranger.interests, None, stranger.pause_ms, stored=False)
         self._rooms.stranger_of[user] = other
-        member, position = self._enter(other, user, own.name, command.instance)
+        member, position = self._enter(other, user, own.name, command.instance, own.address)
         [peer] = [each for each in other.users if each != user]
-        return Matched(record=other.record(), member=member, peer=other.member(peer), stamp=position)
+        return Matched(
+            record=other.record(),
+            member=member,
+            peer=other.member(peer),
+            stamp=position,
+            apart=self._apart(user),
+        )
+
+    def _meet(self, room: RoomState, user: str, pause_ms: int) -> None:
+        """Who comes to somebody, and that one, are not to meet again for as long as either wants."""
+        for stranger in room.strangers.values():
+            for one, other, pause in (user, stranger.user, pause_ms), (stranger.user, user, stranger.pause_ms):
+                if pause:
+                    self._rooms.met[one, other] = self._rooms.now + pause
+                    self._rooms.partners.setdefault(user, set()).add(stranger.user)
+                    self._rooms.partners.setdefault(stranger.user, set()).add(user)
 
     def _claim(self, room: RoomState) -> None:
         """Who waits in the room waits no more."""
@@ -238,8 +273,11 @@ class Applier:
             stranger.place = None
             stranger.changed = True
 
-    def _choose(self, interests: frozenset[str], avoid: frozenset[str], without: RoomState | None) -> RoomState | None:
+    def _choose(
+        self, user: str, interests: frozenset[str], without: RoomState | None, avoid: frozenset[str] = frozenset()
+    ) -> RoomState | None:
         """Where the one waits who has most in common with the user, and longest among those; None when nobody does."""
+        avoid = avoid.union(self._rooms.apart.get(user, ()), self._rooms.partners.get(user, ()))
         best: tuple[int, int] | None = None
         chosen: RoomState | None = None
         for room in self._rooms.all():
@@ -260,7 +298,7 @@ class Applier:
         if not room.number:
             self.records.append((record, room))
         peer = room.member(others[0]) if others else None
-        return Matched(record=record, member=member, peer=peer, stamp=position)
+        return Matched(record=record, member=member, peer=peer, stamp=position, apart=self._apart(command.user))
 
     # Messages
 
@@ -277,6 +315,10 @@ class Applier:
                 return Sent(message=before[0], revision=before[1], repeated=True)
         if room.closed:
             return refusals.room_closed()
+        if room.restricted:
+            refused = discipline.refuse_sending(room, command, rooms.now)
+            if refused is not None:
+                return refused
         room.seq += 1
         room.revision += 1
         room.changed = True
@@ -317,6 +359,9 @@ class Applier:
             return refusals.no_such_message(command.seq)
         if line.user != command.user:
             return refusals.not_your_message()
+        refused = discipline.refuse(Right.SEND, room, command.user, self._rooms.now)
+        if refused is not None:
+            return refused
         line.content, line.edited_at, line.changed = command.content, command.at, True
         return self._changed(room, command.seq, command.at, "edited", command.user)
 
@@ -325,7 +370,7 @@ class Applier:
         if isinstance(found, Rejected):
             return found
         room, line = found
-        if line.user != command.user:
+        if line.user != command.user and not discipline.may_delete(room, command, self._rooms.now):
             return refusals.not_your_message()
         if line.deleted:
             return Changed(revision=0, unchanged=True)
@@ -341,6 +386,9 @@ class Applier:
         room, line = found
         if line.deleted:
             return refusals.no_such_message(command.seq)
+        refused = discipline.refuse(Right.SEND, room, command.user, self._rooms.now)
+        if refused is not None:
+            return refused
         key = command.seq, command.emoji, command.user
         if (room.reactions.get(key) is not None) is command.on:
             return Changed(revision=0, unchanged=True)

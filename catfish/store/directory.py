@@ -40,7 +40,6 @@ JOIN rooms r ON r.number = p.room WHERE r.closed_at IS NULL ORDER BY p.position 
     room=ROOM_COUNTED,
     member=MEMBER,
 )
-ROOM_COLUMNS: Final = 12
 
 CLAIM: Final = b"""
 INSERT INTO answers AS a (key, fingerprint) VALUES (%(key)b, %(fingerprint)b)
@@ -71,7 +70,7 @@ class Directory(ports.Directory):
         rows = await self._pool.run(partial(_rows, query=PRESENCE, parameters=(user, Int8(limit))))
         return [
             PresentIn(
-                record=record_from_row(row[:ROOM_COLUMNS]),
+                record=record_from_row(row),
                 member=Member(user=user, name=row[-3], since=row[-2], away=row[-1]),
             )
             for row in rows

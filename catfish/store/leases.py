@@ -11,9 +11,8 @@ from psycopg import errors
 from psycopg.types.json import Json
 from psycopg.types.numeric import Float8, Int8
 
-from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import Figures, StoreUnavailable, Taken
-from catfish.store import queries
+from catfish.store import moderation_queries, queries
 from catfish.store.arrays import int8s, texts
 from catfish.store.connection import Connection, is_conflict
 from catfish.store.marker import Marker
@@ -80,6 +79,7 @@ class TakeOver:
         connection.execute(queries.FORGET_INSTANCES)
         connection.execute(queries.FORGET_JOURNALS)
         connection.execute(queries.FORGET_DEPARTED)
+        connection.execute(moderation_queries.FORGET_PARTNERS)
         numbers = [row[0] for row in connection.execute(queries.ROOMS_OF_THE_DEAD, (instance, Int8(limit)))]
         taken = self._take(connection, instance, limit, numbers) if numbers else []
         self._marker.about_to_commit(taken)
@@ -91,7 +91,7 @@ class TakeOver:
         rooms = Rooms()
         for row in _rows(connection, queries.LOCK, (int8s(numbers),)):
             rooms.add(room_from_row(row))
-        matched = [room.number for room in rooms.all() if room.kind is RoomKind.MATCHED]
+        matched = [room.number for room in rooms.all() if room.is_pair]
         # Matching lets people back into their room without locking it.
         _rows(connection, queries.LOCK_STRANGERS, (int8s(matched),))
         ended: dict[tuple[RoomState, str], dict[str, int]] = {}
@@ -99,7 +99,7 @@ class TakeOver:
             key = rooms.by_number[number], user
             if key in ended or len(ended) < limit:
                 ended.setdefault(key, {})[dead] = lease_until
-        users = [(room.number, user) for room, user in ended if room.kind is not RoomKind.MATCHED]
+        users = [(room.number, user) for room, user in ended if not room.is_pair]
         rows = _rows(connection, queries.PRESENCES, (int8s(matched),))
         rows += _rows(
             connection,
@@ -132,7 +132,9 @@ def _move(room: RoomState, user: str, instance: str, leases: dict[str, int]) -> 
     own = room.users[user].get(instance)
     if own is None:
         first = dead[0]
-        presence = Presence(user, instance, first.name, first.since, first.position, away_since, stored=False)
+        presence = Presence(
+            user, instance, first.name, first.since, first.position, away_since, address=first.address, stored=False
+        )
         room.add(presence)
     elif own.away_since is not None and own.away_since < away_since:
         own.away_since = away_since

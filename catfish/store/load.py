@@ -10,7 +10,7 @@ seek at the same moment find each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.commands import (
@@ -29,13 +29,15 @@ from catfish.rooms.commands import (
     SendMessage,
 )
 from catfish.rooms.model import RoomKind
-from catfish.store import queries
+from catfish.rooms.moderation import Invite, ModerationCommand, Mute, Remove, SetRole, Unban
+from catfish.store import moderation_queries, queries
 from catfish.store.arrays import int8, int8s, texts
 from catfish.store.pipeline import Pipeline, Row
 from catfish.store.rows import message_from_row
-from catfish.store.state import Line, Presence, Rooms, RoomState, Stranger, room_from_row
+from catfish.store.state import Line, Presence, Rooms, RoomState, Standing, Stranger, room_from_row
 
 C = TypeVar("C", bound=Command)
+MODERATING: Final[tuple[type[ModerationCommand], ...]] = (SetRole, Invite, Mute, Remove, Unban)
 
 
 class Loader:
@@ -53,16 +55,18 @@ class Loader:
         self._rooms = Rooms()
         self._batch = batch
         self._openers: dict[str, Command] = {}
+        self._restricted = False
         self._by_type: dict[type[Command], list[Any]] = {}
         for command in batch:
             self._by_type.setdefault(type(command), []).append(command)
+        self._moderating: list[ModerationCommand] = [each for kind in MODERATING for each in self._of(kind)]
 
     def load(self) -> Rooms:
         own = self._lock()
-        # A message that was stored before its room was closed is answered again; no index would tell.
-        self._careful |= any(room.closed for room in self._rooms.all())
-        if self._by_type.keys() - {SendMessage} or self._careful:
+        if self._by_type.keys() - {SendMessage} or self._careful or self._restricted:
             self._read_members(own)
+            if self._restricted or self._moderating:
+                self._read_standings()
             self._read_messages()
             self._pipeline.fetch()
         return self._rooms
@@ -85,7 +89,7 @@ class Loader:
             if kind not in (Match, Join, CreateRoom)
             for command in commands
         }
-        if joins or matches or rematches or self._of(Away):
+        if joins or matches or rematches or self._moderating or self._of(Away):
             self._pipeline.add(queries.NOW, (), self._set_now)
         if joins or creations:
             self._open_rooms(self._batch)
@@ -114,32 +118,43 @@ class Loader:
         room = room_from_row(row)
         room.opener = self._openers.get(room.id)
         self._rooms.add(room)
+        # A message that was stored before its room was closed, or its author banned, is answered again; no index would
+        # tell.
+        self._careful |= room.closed or room.restricted
+        self._restricted |= room.restricted
 
     def _set_now(self, row: Row) -> None:
         self._rooms.now = row[0]
 
     def _open_rooms(self, batch: Sequence[Command]) -> None:
         """Make the rooms that are asked for and are not there, in the order of their ids (see above)."""
-        wanted: dict[str, tuple[str, str | None, str | None, int | None, str]] = {}
+        wanted: dict[str, tuple[str, str | None, str | None, int | None, str, str | None]] = {}
         openers: dict[str, Command] = {}
         codes: set[str] = set()
         for command in batch:
             if isinstance(command, CreateRoom) and command.id not in wanted:
                 code = None if command.code is None else normalise_code(command.code)
                 if code is None or code not in codes:
-                    wanted[command.id] = (command.kind.value, code, command.name, command.capacity, command.user)
+                    access = None if command.access is None else command.access.value
+                    wanted[command.id] = (
+                        *(command.kind.value, code, command.name, command.capacity, command.user),
+                        access,
+                    )
                     openers[command.id] = command
                     codes |= set() if code is None else {code}
             elif isinstance(command, Join) and command.create and command.room is not None:
-                wanted.setdefault(command.room, (RoomKind.OPEN.value, None, None, None, command.user))
+                wanted.setdefault(command.room, (RoomKind.OPEN.value, None, None, None, command.user, None))
                 openers.setdefault(command.room, command)
         if not wanted:
             return
         ids = sorted(wanted)
-        kinds, code_list, names, capacities, users = zip(*(wanted[id] for id in ids), strict=True)
+        kinds, code_list, names, capacities, users, accesses = zip(*(wanted[id] for id in ids), strict=True)
         self._pipeline.add(
             queries.OPEN,
-            (texts(ids), texts(kinds), texts(code_list), texts(names), int8s(capacities), texts(users)),
+            (
+                *(texts(ids), texts(kinds), texts(code_list), texts(names), int8s(capacities), texts(users)),
+                texts(accesses),
+            ),
             lambda row: self._openers.update({row[0]: openers[row[0]]}),
         )
 
@@ -158,13 +173,16 @@ class Loader:
         if users:
             numbers, names = zip(*((room.number, user) for room, user in users), strict=True)
             self._pipeline.add(queries.DEPARTED, (int8s(numbers), texts(names)), self._add_departed)
+        removing: list[SetRole | Remove] = [*self._of(SetRole), *self._of(Remove)]
         going: list[Leave | Away | Rematch] = [*self._of(Leave), *self._of(Away), *self._of(Rematch)]
-        for command in going:
+        for command in (*going, *removing):
             room = rooms.by_number.get(command.number)
             if room is not None:
                 users.add((room, command.user))
+                if isinstance(command, Remove) and command.address:
+                    entire.add(room)
         closed = [room for close in self._of(CloseRoom) if (room := rooms.by_number.get(close.number)) is not None]
-        matched = {room for room in (*(room for room, _ in users), *closed) if room.kind is RoomKind.MATCHED}
+        matched = {room for room in (*(room for room, _ in users), *closed) if room.is_pair}
         entire |= matched
         if matched:
             both = int8s(sorted(room.number for room in matched))
@@ -179,15 +197,70 @@ class Loader:
         if matches or rematches:
             seeking = {match.user for match in matches} | {rematch.user for rematch in rematches}
             self._pipeline.add(queries.WAITING, (), self._waiting(seeking, entire))
+            self._read_pairs(moderation_queries.PARTNERS, seeking, rooms.partners)
+        coming = {join.user for join in self._of(Join)} | {match.user for match in matches}
+        coming |= {rematch.user for rematch in rematches}
+        if coming:
+            self._read_pairs(moderation_queries.APART, coming, rooms.apart)
         if entire:
             self._pipeline.add(queries.PRESENCES, (int8s(sorted(room.number for room in entire)),), self._add_presence)
         keys = sorted((room.number, user) for room, user in users if room not in entire)
         if keys:
             found, names = zip(*keys, strict=True)
             self._pipeline.add(queries.PRESENCES_OF_USERS, (int8s(found), texts(names)), self._add_presence)
-        leaving = len(self._of(Leave)) + len(rematches)
+        leaving = len(self._of(Leave)) + len(rematches) + len(removing)
         positions = len(self._of(Join)) + len(matches) + leaving + len(rematches)
         self._draw(positions, len(matches) + leaving if matches or matched else 0)
+
+    def _read_pairs(self, query: bytes, users: Iterable[str], pairs: dict[str, set[str]]) -> None:
+        def add(row: Row) -> None:
+            pairs.setdefault(row[0], set()).add(row[1])
+
+        self._pipeline.add(query, (texts(sorted(users)),), add)
+
+    def _read_standings(self) -> None:
+        """What those are to their rooms whom the commands name, where anybody is anything."""
+        found: set[tuple[RoomState, str]] = set()
+        addresses: set[tuple[RoomState, str]] = set()
+        for join in self._of(Join):
+            room = self.room_of(join)
+            if room is not None:
+                found.add((room, join.user))
+                if join.address is not None:
+                    addresses.add((room, join.address))
+        writing: list[SendMessage | Edit | Delete | React] = [
+            *self._of(SendMessage),
+            *self._of(Edit),
+            *self._of(Delete),
+            *self._of(React),
+        ]
+        for command in writing:
+            room = self._rooms.by_number.get(command.number)
+            if room is not None:
+                found.add((room, command.user))
+        for moderating in self._moderating:
+            room = self._rooms.by_number.get(moderating.number)
+            if room is not None:
+                found |= {(room, moderating.by.user), (room, moderating.user)}
+        keys = sorted((room.number, user) for room, user in found if room.restricted)
+        if keys:
+            numbers, users = zip(*keys, strict=True)
+            self._pipeline.add(moderation_queries.STANDINGS, (int8s(numbers), texts(users)), self._add_standing)
+        keys = sorted((room.number, address) for room, address in addresses if room.restricted)
+        if keys:
+            numbers, names = zip(*keys, strict=True)
+            self._pipeline.add(moderation_queries.BANNED_ADDRESSES, (int8s(numbers), texts(names)), self._add_address)
+        sweeping = sorted({remove.number for remove in self._of(Remove) if remove.address})
+        if sweeping:
+            self._pipeline.add(moderation_queries.MODERATORS, (int8s(sweeping),), self._add_standing)
+        if not self._rooms.now:
+            self._pipeline.add(queries.NOW, (), self._set_now)
+
+    def _add_standing(self, row: Row) -> None:
+        self._rooms.by_number[row[0]].standings[row[1]] = Standing(*row[2:])
+
+    def _add_address(self, row: Row) -> None:
+        self._rooms.by_number[row[0]].banned_addresses[row[1]] = row[2]
 
     def room_of(self, join: Join) -> RoomState | None:
         if join.room is not None:
@@ -207,17 +280,17 @@ class Loader:
             self._rooms.add(room_from_row(row))
 
     def _add_stranger(self, row: Row) -> None:
-        number, user, interests, place = row
+        number, user, interests, place, pause_ms = row
         room = self._rooms.by_number[number]
         if not room.closed:
-            room.strangers[user] = Stranger(user, frozenset(interests), place)
+            room.strangers[user] = Stranger(user, frozenset(interests), place, pause_ms)
             self._rooms.stranger_of[user] = room
 
     def _waiting(self, seeking: set[str], known: set[RoomState]) -> Callable[[Row], None]:
         """Takes in those who wait in rooms that nobody here is in."""
 
         def add(row: Row) -> None:
-            user, interests, place, instance, name, since, position = row[12:]
+            user, interests, place, pause_ms, instance, name, since, position, address = row[queries.ROOM_COLUMNS :]
             room = self._rooms.by_number.get(row[0])
             # One who seeks and whose own row could not be locked is just leaving that room.
             if room in known or user in seeking or user in self._lost:
@@ -226,8 +299,8 @@ class Loader:
                 room = room_from_row(row)
                 self._rooms.add(room)
             if user not in room.strangers:
-                room.strangers[user] = Stranger(user, frozenset(interests), place)
-            room.add(Presence(user, instance, name, since, position, None))
+                room.strangers[user] = Stranger(user, frozenset(interests), place, pause_ms)
+            room.add(Presence(user, instance, name, since, position, None, address=address))
 
         return add
 

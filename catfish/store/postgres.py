@@ -22,6 +22,7 @@ from catfish.store.committer import Committer, CommitterStatistics
 from catfish.store.connection import Connector
 from catfish.store.directory import Answers, Directory
 from catfish.store.logins import Logins
+from catfish.store.moderation import Moderation
 from catfish.store.pool import Pool, PoolStatistics
 from catfish.store.sessions import Sessions
 
@@ -56,6 +57,7 @@ class PostgresStore(Store):
         self.answers = Answers(self._pool)
         self.directory = Directory(self._pool)
         self.logins = Logins(self._pool)
+        self.moderation = Moderation(self._pool)
         self.sessions = Sessions(self._pool)
         self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()

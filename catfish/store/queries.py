@@ -13,9 +13,10 @@ MATCHING_LOCK: Final = 0x63617466697368
 # What the rows of a room look like everywhere
 
 ROOM: Final = """r.number, r.id, r.kind, r.code, r.name, r.capacity, r.created_by, r.created_at,
-    r.closed_at IS NOT NULL, r.last_seq, r.last_revision, r.members_count"""
+    r.closed_at IS NOT NULL, r.last_seq, r.last_revision, r.members_count, r.access, r.restricted"""
+ROOM_COLUMNS: Final = 14
 PRESENCE: Final = """m.room, m.user_id, m.instance_id, m.name, m.since, m.position, m.away_since,
-    coalesce(i.lease_until <= statement_timestamp(), false)"""
+    coalesce(i.lease_until <= statement_timestamp(), false), m.address"""
 MESSAGE: Final = """m.seq, m.id, m.user_id, m.name, m.content, m.client_id, m.reply_to, m.data,
     m.created_at, m.edited_at, m.deleted_at,
     (SELECT json_agg(json_build_array(x.emoji, x.user_id) ORDER BY x.revision)
@@ -46,10 +47,10 @@ NOW: Final = statement("SELECT clock_timestamp()")
 MATCHING: Final = statement("SELECT pg_advisory_xact_lock({key})", key=str(MATCHING_LOCK))
 
 OPEN: Final = statement("""
-INSERT INTO rooms (id, kind, code, name, capacity, created_by)
-SELECT o.id, o.kind, o.code, o.name, o.capacity, o.created_by
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[])
-    AS o (id, kind, code, name, capacity, created_by)
+INSERT INTO rooms (id, kind, code, name, capacity, created_by, access, restricted)
+SELECT o.id, o.kind, o.code, o.name, o.capacity, o.created_by, o.access, o.access IS NOT NULL
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])
+    AS o (id, kind, code, name, capacity, created_by, access)
 WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.id = o.id) AND NOT EXISTS (SELECT FROM rooms r WHERE r.code = o.code)
 ON CONFLICT DO NOTHING
 RETURNING id
@@ -78,13 +79,15 @@ ROOMS: Final = statement("SELECT {room} FROM rooms r WHERE r.number = ANY (%b)",
 LOCK_OWN: Final = statement("SELECT s.room FROM strangers s WHERE s.user_id = ANY (%b) FOR UPDATE SKIP LOCKED")
 """Rooms in which those who seek are already; one that they are just leaving is passed over."""
 LOCK_STRANGERS: Final = statement("""
-SELECT s.room, s.user_id, s.interests, s.place FROM strangers s WHERE s.room = ANY (%b)
+SELECT s.room, s.user_id, s.interests, s.place, s.pause_ms FROM strangers s WHERE s.room = ANY (%b)
 ORDER BY s.room, s.user_id FOR UPDATE
 """)
-STRANGERS: Final = statement("SELECT s.room, s.user_id, s.interests, s.place FROM strangers s WHERE s.room = ANY (%b)")
+STRANGERS: Final = statement("""
+SELECT s.room, s.user_id, s.interests, s.place, s.pause_ms FROM strangers s WHERE s.room = ANY (%b)
+""")
 WAITING: Final = statement(
     """
-SELECT {room}, s.user_id, s.interests, s.place, m.instance_id, m.name, m.since, m.position
+SELECT {room}, s.user_id, s.interests, s.place, s.pause_ms, m.instance_id, m.name, m.since, m.position, m.address
 FROM strangers s
 JOIN rooms r ON r.number = s.room
 JOIN members m ON m.room = s.room AND m.user_id = s.user_id
@@ -192,9 +195,10 @@ DELETE FROM members m USING unnest(%b::bigint[], %b::text[], %b::text[]) AS k (r
 WHERE m.room = k.room AND m.user_id = k.user_id AND m.instance_id = k.instance_id
 """)
 SET_PRESENCES: Final = statement("""
-INSERT INTO members AS m (room, position, since, away_since, user_id, instance_id, name)
-SELECT * FROM unnest(%b, %b, %b, %b, %b, %b, %b)
-ON CONFLICT (room, user_id, instance_id) DO UPDATE SET name = excluded.name, away_since = excluded.away_since
+INSERT INTO members AS m (room, position, since, away_since, user_id, instance_id, name, address)
+SELECT * FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b)
+ON CONFLICT (room, user_id, instance_id) DO UPDATE
+SET name = excluded.name, away_since = excluded.away_since, address = excluded.address
 """)
 FORGET_DEPARTED_OF: Final = statement("DELETE FROM departed WHERE room = ANY (%b)")
 REMOVE_DEPARTED: Final = statement("""
@@ -209,10 +213,11 @@ DELETE FROM strangers s USING unnest(%b::bigint[], %b::text[]) AS k (room, user_
 WHERE s.room = k.room AND s.user_id = k.user_id
 """)
 SET_STRANGERS: Final = statement("""
-INSERT INTO strangers AS s (room, place, waiting_since, user_id, interests)
+INSERT INTO strangers AS s (room, place, waiting_since, user_id, interests, pause_ms)
 SELECT k.room, k.place, CASE WHEN k.place IS NOT NULL THEN now() END, k.user_id,
-    ARRAY(SELECT json_array_elements_text(k.interests))
-FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::json[]) AS k (room, place, user_id, interests)
+    ARRAY(SELECT json_array_elements_text(k.interests)), k.pause_ms
+FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::json[], %b::bigint[])
+    AS k (room, place, user_id, interests, pause_ms)
 ON CONFLICT (room, user_id) DO UPDATE SET place = excluded.place, waiting_since = excluded.waiting_since
 """)
 SET_ROOMS: Final = statement("""
@@ -230,8 +235,10 @@ WHERE r.number = k.number
 
 ROOM_COUNTED: Final = """r.number, r.id, r.kind, r.code, r.name, r.capacity, r.created_by, r.created_at,
     r.closed_at IS NOT NULL, r.last_seq, r.last_revision,
-    CASE WHEN r.kind = 'matched' THEN (SELECT count(DISTINCT m.user_id)::integer FROM members m WHERE m.room = r.number)
-        ELSE r.members_count END"""
+    CASE WHEN r.kind = 'matched' AND r.code IS NULL
+        THEN (SELECT count(DISTINCT m.user_id)::integer FROM members m WHERE m.room = r.number)
+        ELSE r.members_count END,
+    r.access, r.restricted"""
 ROOM_BY_ID: Final = statement("SELECT {room} FROM rooms r WHERE r.id = %b AND r.closed_at IS NULL", room=ROOM_COUNTED)
 ROOM_BY_CODE: Final = statement(
     "SELECT {room} FROM rooms r WHERE r.code = %b AND r.closed_at IS NULL", room=ROOM_COUNTED

@@ -36,12 +36,20 @@ def id_taken() -> Rejected:
     return Rejected("forbidden", "another room has that id")
 
 
-def not_admitted_privately() -> Rejected:
-    return Rejected("forbidden", "a private room is entered by its code")
+def kicked() -> Rejected:
+    return Rejected("kicked", "you were removed from the room")
 
 
-def not_admitted_to_match() -> Rejected:
-    return Rejected("forbidden", "a matched room admits only the two who were matched")
+def oneself() -> Rejected:
+    return Rejected("forbidden", "user: nobody moderates oneself")
+
+
+def outranked() -> Rejected:
+    return Rejected("forbidden", "user: only who stands above somebody moderates them")
+
+
+def no_such_member(user: str) -> Rejected:
+    return Rejected("no_such_member", f"{user!r} is not in the room")
 
 
 def no_such_message(seq: int) -> Rejected:

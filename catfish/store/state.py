@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from catfish.rooms.commands import Command, RoomRecord
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.model import Access, Member, Message, Role, Room, RoomKind
+from catfish.rooms.permissions import access_of
+from catfish.store.queries import ROOM_COLUMNS
 
 _KINDS: Final = {kind.value: kind for kind in RoomKind}
 """Looked up for every room of every batch, where calling the enumeration takes a microsecond."""
+_ACCESSES: Final = {access.value: access for access in Access}
 
 
 class Presence:
     """A row of `members`: a user in a room on an instance."""
 
-    __slots__ = ("away_since", "changed", "dead", "instance", "name", "position", "since", "stored", "user")
+    __slots__ = ("address", "away_since", "changed", "dead", "instance", "name", "position", "since", "stored", "user")
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Presence:
         position: int,
         away_since: int | None,
         dead: bool = False,
+        address: str | None = None,
         *,
         stored: bool = True,
     ) -> None:
@@ -41,6 +45,8 @@ class Presence:
         self.away_since = away_since
         self.dead = dead
         """The lease of the instance has ended."""
+        self.address = address
+        """Where the newest of its connections comes from."""
         self.stored = stored
         self.changed = not stored
 
@@ -52,12 +58,16 @@ class Presence:
 class Stranger:
     """A row of `strangers`: a user in a matched room, who waits for another when `place` is set."""
 
-    __slots__ = ("changed", "interests", "place", "stored", "user")
+    __slots__ = ("changed", "interests", "pause_ms", "place", "stored", "user")
 
-    def __init__(self, user: str, interests: frozenset[str], place: int | None, *, stored: bool = True) -> None:
+    def __init__(
+        self, user: str, interests: frozenset[str], place: int | None, pause_ms: int, *, stored: bool = True
+    ) -> None:
         self.user = user
         self.interests = interests
         self.place = place
+        self.pause_ms = pause_ms
+        """For how long whoever it meets is not to be met again."""
         self.stored = stored
         self.changed = not stored
 
@@ -76,8 +86,31 @@ class Line:
         self.changed = False
 
 
+class Standing:
+    """A row of `standings`: what somebody is to a room; times in milliseconds since the epoch."""
+
+    __slots__ = ("banned_until", "changed", "muted_until", "removed", "role")
+
+    def __init__(
+        self, role: str | None = None, muted_until: int | None = None, banned_until: int | None = None, removed: int = 0
+    ) -> None:
+        self.role = Role.NONE if role is None else Role(role)
+        self.muted_until = muted_until or 0
+        self.banned_until = banned_until or 0
+        self.removed = removed
+        """Stamp of the last removal."""
+        self.changed = False
+
+
+NO_STANDING: Final = Standing()
+"""Of somebody who has none; never changed."""
+
+
 class RoomState:
     __slots__ = (
+        "addresses_banned",
+        "addresses_freed",
+        "banned_addresses",
         "capacity",
         "changed",
         "closed",
@@ -102,8 +135,12 @@ class RoomState:
         "reactions",
         "reads",
         "reads_moved",
+        "restricted",
+        "restricting",
         "revision",
         "seq",
+        "standings",
+        "stored_access",
         "strangers",
         "users",
         "users_count",
@@ -123,6 +160,8 @@ class RoomState:
         seq: int,
         revision: int,
         users_count: int,
+        access: str | None = None,
+        restricted: bool = False,
     ) -> None:
         self.number = number
         """0 until a new room is written."""
@@ -137,6 +176,17 @@ class RoomState:
         self.seq = seq
         self.revision = revision
         self.users_count = users_count
+        self.stored_access = access
+        self.restricted = restricted
+        """Somebody is anything to the room: `standings` has what those are whom the commands name."""
+        self.restricting = False
+        self.standings: dict[str, Standing] = {}
+        self.banned_addresses: dict[str, int] = {}
+        """Of the addresses that the commands name, until when they are banned."""
+        self.addresses_banned: dict[str, tuple[int, str]] = {}
+        """To be banned: until when, and with whom."""
+        self.addresses_freed: set[str] = set()
+        """Users with whom addresses were banned, which are to be free again."""
         self.guarded = False
         """The rows in `strangers` are locked; otherwise a stranger is claimed before being taken."""
         self.opener: Command | None = None
@@ -162,9 +212,29 @@ class RoomState:
         self.reads: dict[str, int] = {}
         self.reads_moved: set[str] = set()
 
+    @property
+    def is_pair(self) -> bool:
+        """Of two strangers, put together by matching; then the row does not count its members."""
+        return self.kind is RoomKind.MATCHED and self.code is None
+
+    @property
+    def access(self) -> Access:
+        stored = self.stored_access
+        return access_of(self.kind, self.code, None if stored is None else _ACCESSES[stored])
+
+    def standing(self, user: str) -> Standing:
+        """What the user is to the room, to be changed."""
+        standing = self.standings.get(user)
+        if standing is None:
+            standing = self.standings[user] = Standing()
+        standing.changed = True
+        self.restricting |= not self.restricted
+        self.restricted = True
+        return standing
+
     def count(self) -> int:
         """Users in the room."""
-        return len(self.users) if self.kind is RoomKind.MATCHED else self.users_count
+        return len(self.users) if self.is_pair else self.users_count
 
     def record(self, members_count: int | None = None) -> RoomRecord:
         return RoomRecord(
@@ -172,6 +242,7 @@ class RoomState:
             room=Room(
                 id=self.id,
                 kind=self.kind,
+                access=self.access,
                 code=self.code,
                 name=self.name,
                 capacity=self.capacity,
@@ -260,6 +331,12 @@ class Rooms:
         """To be added: room, revision, seq, last seq of the room, at, kind, user, emoji."""
         self.claims: list[tuple[RoomState, str]] = []
         """Strangers of rooms that are not guarded, who were matched."""
+        self.apart: dict[str, set[str]] = {}
+        """Whom those who come have blocked, and who has blocked them."""
+        self.partners: dict[str, set[str]] = {}
+        """Whom those who seek are not to meet again, yet."""
+        self.met: dict[tuple[str, str], int] = {}
+        """(user, partner) -> until when they are not to meet again, of those who meet now."""
         self.positions: Iterator[int] = iter(())
         self.places: Iterator[int] = iter(())
 
@@ -276,9 +353,9 @@ class Rooms:
 
 def room_from_row(row: tuple[Any, ...]) -> RoomState:
     """From the columns of `queries.ROOM`."""
-    return RoomState(*row[:12])
+    return RoomState(*row[:ROOM_COLUMNS])
 
 
 def record_from_row(row: tuple[Any, ...]) -> RoomRecord:
     """From the columns of `queries.ROOM_COUNTED`."""
-    return RoomState(*row).record(members_count=row[11])
+    return RoomState(*row[:ROOM_COLUMNS]).record(members_count=row[11])

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from catfish.rooms.commands import RoomRecord
-from catfish.rooms.model import Message
-from catfish.store import queries
+from catfish.rooms.model import Message, Role
+from catfish.store import moderation_queries, queries
 from catfish.store.arrays import Parameter, encode_json, instants, int8s, jsons, texts
 from catfish.store.pipeline import Pipeline, Row
 from catfish.store.state import Rooms, RoomState
@@ -19,6 +19,10 @@ class Claimed(Exception):
     def __init__(self, users: set[str]) -> None:
         super().__init__(f"{len(users)} strangers are just leaving")
         self.users = users
+
+
+def _roles(roles: Sequence[Role]) -> Parameter:
+    return texts([None if role is Role.NONE else role.value for role in roles])
 
 
 class Writer:
@@ -50,6 +54,7 @@ class Writer:
         self._set_strangers(everything)
         self._set_presences(everything)
         self._set_departed(everything)
+        self._set_standings(everything)
         self._set_rooms([room for room in everything if room.changed])
 
     def finish(self) -> None:
@@ -137,24 +142,26 @@ class Writer:
         gone = [(room.number, stranger.user) for room in everything for stranger in room.gone_strangers]
         self._execute(queries.REMOVE_STRANGERS, gone, int8s, texts)
         changed = [
-            (room.number, stranger.place, stranger.user, encode_json(sorted(stranger.interests)))
+            (room.number, stranger.place, stranger.user, encode_json(sorted(stranger.interests)), stranger.pause_ms)
             for room in everything
             for stranger in room.strangers.values()
             if stranger.changed
         ]
-        self._execute(queries.SET_STRANGERS, changed, int8s, int8s, texts, jsons)
+        self._execute(queries.SET_STRANGERS, changed, int8s, int8s, texts, jsons, int8s)
+        met = [(user, partner, until) for (user, partner), until in self._rooms.met.items()]
+        self._execute(moderation_queries.ADD_PARTNERS, met, texts, texts, instants)
 
     def _set_presences(self, everything: Sequence[RoomState]) -> None:
         gone = [(room.number, each.user, each.instance) for room in everything for each in room.gone]
         self._execute(queries.REMOVE_PRESENCES, gone, int8s, texts, texts)
         changed = [
-            (room.number, each.position, each.since, each.away_since, each.user, each.instance, each.name)
+            (room.number, each.position, each.since, each.away_since, each.user, each.instance, each.name, each.address)
             for room in everything
             for presences in room.users.values()
             for each in presences.values()
             if each.changed
         ]
-        self._execute(queries.SET_PRESENCES, changed, int8s, int8s, instants, instants, texts, texts, texts)
+        self._execute(queries.SET_PRESENCES, changed, int8s, int8s, instants, instants, texts, texts, texts, texts)
 
     def _set_departed(self, everything: Sequence[RoomState]) -> None:
         emptied = [(room.number,) for room in everything if room.emptied]
@@ -164,6 +171,26 @@ class Writer:
             queries.REMOVE_DEPARTED, [(number, user) for number, user, gone in changed if not gone], int8s, texts
         )
         self._execute(queries.ADD_DEPARTED, [(number, user) for number, user, gone in changed if gone], int8s, texts)
+
+    def _set_standings(self, everything: Sequence[RoomState]) -> None:
+        rooms = [room for room in everything if room.restricted]
+        changed = [
+            (room.number, user, each.role, each.muted_until or None, each.banned_until or None, each.removed)
+            for room in rooms
+            for user, each in room.standings.items()
+            if each.changed
+        ]
+        statement = moderation_queries.SET_STANDINGS
+        self._execute(statement, changed, int8s, texts, _roles, instants, instants, int8s)
+        freed = [(room.number, user) for room in everything for user in room.addresses_freed]
+        self._execute(moderation_queries.UNBAN_ADDRESSES, freed, int8s, texts)
+        banned = [
+            (room.number, address, until, user)
+            for room in rooms
+            for address, (until, user) in room.addresses_banned.items()
+        ]
+        self._execute(moderation_queries.BAN_ADDRESSES, banned, int8s, texts, instants, texts)
+        self._execute(moderation_queries.RESTRICT, [(room.number,) for room in rooms if room.restricting], int8s)
 
     def _set_rooms(self, changed: Sequence[RoomState]) -> None:
         rows = [(room.number, room.seq, room.revision, room.users_count, int(room.closing)) for room in changed]

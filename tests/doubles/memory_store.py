@@ -23,6 +23,7 @@ from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Figures, Page, Store, StoreUnavailable, Taken
 from tests.doubles.memory_administration import MemoryAdministration
+from tests.doubles.memory_moderation import MemoryModeration
 from tests.doubles.memory_rooms import MemoryRooms
 
 
@@ -36,6 +37,7 @@ class MemoryStore(Store):
         """Sizes of the batches that were committed."""
         self._rooms = MemoryRooms(self._now, room_capacity_max)
         self.administration = MemoryAdministration(self._rooms, self._read)
+        self.moderation = MemoryModeration(self._rooms.shelf, self._read)
         self._failures = 0
         self._failures_applied = False
         self._held: trio.Event | None = None
@@ -106,21 +108,21 @@ class MemoryStore(Store):
 
     async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
         await self._read()
-        return self._rooms.history(number, before=before, after=after, limit=limit)
+        return self._rooms.messages.history(number, before=before, after=after, limit=limit)
 
     async def undeleted(
         self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
     ) -> Page:
         await self._read()
-        return self._rooms.undeleted(number, below=below, below_id=below_id, limit=limit)
+        return self._rooms.messages.undeleted(number, below=below, below_id=below_id, limit=limit)
 
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         await self._read()
-        return self._rooms.changed_since(number, seq, limit)
+        return self._rooms.messages.changed_since(number, seq, limit)
 
     async def changes(self, number: int, *, after: int, limit: int) -> list[DurableEvent]:
         await self._read()
-        return self._rooms.changes(number, after=after, limit=limit)
+        return self._rooms.messages.changes(number, after=after, limit=limit)
 
     async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
         await self._read()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from catfish.rooms.model import RoomKind
-from tests.doubles.memory_rooms import StoredRoom
+from tests.doubles.memory_room import StoredRoom
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
 def rooms(world: World) -> list[StoredRoom]:
-    return list(world.store._rooms._rooms.values())
+    return list(world.store._rooms.shelf.rooms.values())
 
 
 async def watch_pairs(world: World) -> None:
@@ -87,7 +87,7 @@ def check_members(world: World) -> None:
         away = [
             (user, [(alive.get(each.instance), each.away_since) for each in room.of_user(user)])
             for user in room.users()
-            if world.store._rooms._member(room, user).away
+            if world.store._rooms.shelf.member(room, user).away
         ]
         if away:
             world.fail(f"in the store {away} are away from {room.id}")

@@ -27,6 +27,7 @@ class StorePath(Store):
     def __init__(self, store: MemoryStore, rng: Random, say: Callable[[str], None]) -> None:
         self._say = say
         self._store = store
+        self.moderation = store.moderation
         self._rng = rng
         self.cut = False
         self.failing = 0.0

@@ -20,7 +20,8 @@ from catfish.rooms.commands import (
     Rematch,
     SendMessage,
 )
-from catfish.rooms.model import RoomKind
+from catfish.rooms.model import Role, RoomKind
+from catfish.rooms.moderation import Actor, Invite, Mute, Remove, SetRole, Unban
 from catfish.rooms.ports import Store
 
 A = TypeVar("A")
@@ -32,9 +33,8 @@ NOW = 1_800_000_000_000
 
 def create(id: str, user: str = "ada", *, code: str | None = None, **given: Any) -> CreateRoom:
     kind = given.pop("kind", RoomKind.OPEN)
-    return CreateRoom(
-        id=id, kind=kind, code=code, name=given.pop("name", None), capacity=given.pop("capacity", None), user=user
-    )
+    name, capacity, access = given.pop("name", None), given.pop("capacity", None), given.pop("access", None)
+    return CreateRoom(id=id, kind=kind, access=access, code=code, name=name, capacity=capacity, user=user)
 
 
 def join(room: str | None, user: str, instance: str = "i1", *, code: str | None = None, **given: Any) -> Join:
@@ -46,6 +46,7 @@ def join(room: str | None, user: str, instance: str = "i1", *, code: str | None 
         name=given.pop("name", user.title()),
         instance=instance,
         with_members=given.pop("members", False),
+        **given,
     )
 
 
@@ -57,7 +58,14 @@ def away(number: int, user: str, instance: str = "i1") -> Away:
     return Away(number=number, user=user, instance=instance)
 
 
-def match(user: str, *interests: str, instance: str = "i1", avoid: tuple[str, ...] = (), room: str = "") -> Match:
+def match(
+    user: str,
+    *interests: str,
+    instance: str = "i1",
+    avoid: tuple[str, ...] = (),
+    room: str = "",
+    pause_ms: int = 0,
+) -> Match:
     return Match(
         user=user,
         name=user.title(),
@@ -65,7 +73,37 @@ def match(user: str, *interests: str, instance: str = "i1", avoid: tuple[str, ..
         interests=interests,
         avoid=avoid,
         new_room=room or f"m-{next(_client_ids)}",
+        pause_ms=pause_ms,
     )
+
+
+def actor(by: str) -> Actor:
+    """Who has that id; `server` is a server with the API key."""
+    return Actor(user=by, server=by == "server")
+
+
+def set_role(number: int, by: str, user: str, role: Role) -> SetRole:
+    return SetRole(number=number, by=actor(by), user=user, role=role)
+
+
+def invite(number: int, by: str, user: str) -> Invite:
+    return Invite(number=number, by=actor(by), user=user)
+
+
+def mute(number: int, by: str, user: str, duration_ms: int | None = None) -> Mute:
+    return Mute(number=number, by=actor(by), user=user, duration_ms=duration_ms)
+
+
+def kick(number: int, by: str, user: str) -> Remove:
+    return Remove(number=number, by=actor(by), user=user)
+
+
+def ban(number: int, by: str, user: str, duration_ms: int | None = None, *, address: bool = False) -> Remove:
+    return Remove(number=number, by=actor(by), user=user, ban=True, duration_ms=duration_ms, address=address)
+
+
+def unban(number: int, by: str, user: str) -> Unban:
+    return Unban(number=number, by=actor(by), user=user)
 
 
 def rematch(number: int, user: str, instance: str = "i1") -> Rematch:
@@ -85,6 +123,7 @@ def send(
         reply_to=given.pop("reply_to", None),
         data=given.pop("data", None),
         created_at=given.pop("at", NOW),
+        **given,
     )
 
 

@@ -25,11 +25,29 @@ from catfish.rooms.commands import (
     RoomRecord,
     Sent,
 )
-from catfish.rooms.model import RoomKind
+from catfish.rooms.model import Access, Role, RoomKind
 from catfish.rooms.ports import Store
 from catfish.store.postgres import PostgresStore
 from tests.doubles.memory_store import MemoryStore
-from tests.store.commands import NOW, away, create, delete, edit, join, leave, match, react, rematch, send
+from tests.store.commands import (
+    NOW,
+    away,
+    ban,
+    create,
+    delete,
+    edit,
+    invite,
+    join,
+    kick,
+    leave,
+    match,
+    mute,
+    react,
+    rematch,
+    send,
+    set_role,
+    unban,
+)
 from tests.store.conftest import SETTINGS
 
 USERS = ("ada", "bob", "cyd", "dan", "eve")
@@ -37,7 +55,12 @@ INSTANCES = ("i1", "i2", "i3")
 ROOMS = ("lobby", "den", "attic")
 CODES = {"den": "den222", "attic": "att222"}
 INTERESTS = ("go", "tea", "chess")
-KINDS = (RoomKind.PRIVATE, RoomKind.OPEN)
+KINDS = ((RoomKind.PRIVATE, None), (RoomKind.OPEN, None), (RoomKind.MATCHED, None), (RoomKind.PRIVATE, Access.MEMBERS),
+         (RoomKind.PRIVATE, Access.INVITED))  # fmt: skip
+ADDRESSES = (None, "10.0.0.1", "10.0.0.2")
+ROLES = (Role.MODERATOR, Role.MEMBER, Role.NONE)
+SOON_MS, LATER_MS = 0, 3_600_000
+"""Durations that nobody sees the end of meanwhile."""
 SEEDS = int(os.environ.get("CATFISH_TEST_SEEDS", "10"))
 """More of them look at more; a seed that fails is printed with the name of its test."""
 UNKNOWN = 987_654_321
@@ -58,6 +81,8 @@ class Player:
         names = [*ROOMS, *sorted(name for name in self.numbers if name.startswith("m-"))]
         number = self.numbers.get(draw.choice(names), UNKNOWN)
         seq, at = draw.randint(1, 12), NOW + draw.randint(0, 1000)
+        other, by = draw.choice(USERS), draw.choice((*USERS, "server"))
+        kind, access = draw.choice(KINDS)
         self.drawn += 1
 
         def chance(of: float) -> bool:
@@ -65,14 +90,22 @@ class Player:
 
         choices: list[tuple[int, Any]] = [
             (6, lambda: send(number, user, f"text {self.drawn}", f"c{draw.randint(1, 40)}", data={"n": self.drawn})),
-            (4, lambda: join(draw.choice(names), user, instance, create=chance(0.5), members=chance(0.5))),
+            (4, lambda: join(draw.choice(names), user, instance, create=chance(0.5), members=chance(0.5),
+                             address=draw.choice(ADDRESSES), restores=draw.choice((0, 0, 0, 1)))),
             (1, lambda: join(None, user, instance, code=draw.choice(list(CODES.values())), create=False)),
-            (1, lambda: create(room, user, kind=draw.choice(KINDS), code=CODES.get(room), capacity=3)),
+            (1, lambda: create(room, user, kind=kind, access=access, code=CODES.get(room), capacity=3)),
             (5, lambda: leave(number, user, instance, only_if_away=chance(0.3))),
             (3, lambda: away(number, user, instance)),
             (2, lambda: rematch(number, user, instance)),
             (5, lambda: match(user, *draw.sample(INTERESTS, draw.randint(0, 2)), instance=instance,
-                              avoid=tuple(draw.sample(USERS, draw.randint(0, 1))), room=f"m-{self.drawn}")),
+                              avoid=tuple(draw.sample(USERS, draw.randint(0, 1))), room=f"m-{self.drawn}",
+                              pause_ms=draw.choice((0, LATER_MS)))),
+            (1, lambda: set_role(number, by, other, draw.choice(ROLES))),
+            (1, lambda: invite(number, by, other)),
+            (1, lambda: mute(number, by, other, draw.choice((SOON_MS, LATER_MS, None)))),
+            (1, lambda: kick(number, by, other)),
+            (1, lambda: ban(number, by, other, draw.choice((LATER_MS, None)), address=chance(0.5))),
+            (1, lambda: unban(number, by, other)),
             (2, lambda: edit(number, seq, f"edited {self.drawn}", user, at)),
             (1, lambda: delete(number, seq, user, at)),
             (3, lambda: react(number, seq, user, draw.choice("👍🎉"), chance(0.6), at)),
@@ -89,6 +122,9 @@ class Player:
         draw = self.random
         instance, other = draw.sample(INSTANCES, 2)
         event = draw.random()
+        if event > 0.95:
+            user, friend = draw.sample(USERS, 2)
+            return [], [await self.store.moderation.block(user, friend, draw.random() < 0.6)]
         if event < 0.06:
             await self.store.end_lease(instance)
             taken = []
@@ -124,6 +160,8 @@ class Player:
             told.append(shared(await self.store.changes(number, after=0, limit=1000), self))
             told.append(shared(await self.store.changed_since(number, 4, 100), self))
             told.append(list((await self.store.revisions([number])).values()))
+            standings = (await self.store.moderation.standings(number, "", 100)).standings
+            told.append([(each.user, each.role, each.muted_until > 0, each.banned_until > 0) for each in standings])
         return told
 
 
@@ -137,7 +175,7 @@ def shared(answer: Any, player: Player) -> Any:
     names = {number: name for name, number in player.numbers.items()}
 
     def clean(value: Any) -> Any:
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [clean(item) for item in value]
         if isinstance(value, dict):
             dropped = {"since", "id"} if "seq" in value and "user" in value else {"since"}
@@ -145,6 +183,8 @@ def shared(answer: Any, player: Player) -> Any:
             if "number" in kept:
                 kept["number"] = names.get(kept["number"], "new")
                 del kept["room"]["createdAt"]
+            for name in kept.keys() & {"until", "muted_until"}:
+                kept[name] = kept[name] > 0
             for name in kept.keys() & {"away_ms", "stamp"}:
                 kept[name] = kept[name] > 0 or name == "away_ms"
             return kept
