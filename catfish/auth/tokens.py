@@ -131,11 +131,10 @@ class TokenVerifier:
         algorithm, kid = header.get("alg"), header.get("kid")
         if "crit" in header:  # RFC 7515 section 4.1.11: what is critical and not understood is refused
             raise Foreign("has critical extensions, which are not understood here")
-        if algorithm not in ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise Foreign("is not signed in a way that counts here (alg)")
         if kid is not None and (not isinstance(kid, str) or len(kid) > KID_CHARS_MAX):
             raise Foreign("names no key (kid)")
-        assert isinstance(algorithm, str)
         return algorithm, kid
 
     async def _find(self, algorithm: str, kid: str | None) -> list[Key]:
