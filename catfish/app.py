@@ -175,6 +175,7 @@ async def _serve(
     sources = Sources(
         instance=instance, http=figures, loop=loop, engines=engines, mirror=mirror, store=store.statistics
     )
+    sources.limits = lambda: instance.limits.refused
     scrape = Scrape(sources, place)
     if place is not None:
         place.reply = scrape.reply
@@ -248,7 +249,8 @@ def socketio_engines(
                 for name, vocabularies in placement.on(path).items()
             ]
             app = SocketIOServer(settings, namespaces, parser)
-            engines[path] = EngineServer(settings, instance.timers, app, draw_sid=draw_sid)
+            admission = instance.limits.admit_request
+            engines[path] = EngineServer(settings, instance.timers, app, draw_sid=draw_sid, admission=admission)
     return engines
 
 

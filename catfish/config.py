@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 import attrs
 
-from catfish.config_fields import setting
+from catfish.config_fields import limit, setting
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
@@ -230,6 +230,42 @@ class Settings:
     )
     http_keep_alive_s: float = setting(15.0, "Seconds that an idle HTTP connection stays open.")
     connections_max: int = setting(20_000, "Open connections; a further one is answered 503 and closed.")
+    connections_per_address_max: int = setting(
+        1_000, "Open connections of one address; a further one is answered 429 and closed."
+    )
+
+    # How much there may be of everything: RATE/BURST
+    limits_exempt: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128", "unix"),
+        "Where nobody is limited by rate or by connections per address; who comes through a proxy is not there.",
+        form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
+        check=_parse_networks,
+    )
+    limits_kept_max: int = setting(
+        100_000, "Users, and addresses, of which each limit remembers what they did; the longest quiet are forgotten."
+    )
+    limit_connecting_user: str = limit("5/100", "Sessions of one user that begin; beyond that `rate_limited`.")
+    limit_connecting_address: str = limit("50/1000", "Sessions that begin from one address; beyond that 429.")
+    limit_events_connection: str = limit("200/1000", "Events from one connection, of any kind.")
+    limit_events_user: str = limit("400/2000", "The same from all connections of one user.")
+    limit_events_address: str = limit("5000/20000", "The same from one address; requests for polling count as well.")
+    limit_joining_connection: str = limit("10/300", "Rooms that one connection enters or makes.")
+    limit_joining_user: str = limit("20/600", "The same by one user.")
+    limit_joining_address: str = limit("200/4000", "The same from one address.")
+    limit_matching_connection: str = limit("2/20", "Strangers that one connection looks for.")
+    limit_matching_user: str = limit("4/40", "The same by one user.")
+    limit_matching_address: str = limit("50/500", "The same from one address.")
+    limit_sending_connection: str = limit("20/200", "Messages, edits, deletions and reactions from one connection.")
+    limit_sending_user: str = limit("40/400", "The same by one user.")
+    limit_sending_address: str = limit("1000/10000", "The same from one address.")
+    limit_rest_user: str = limit("50/500", "Requests over HTTP with the token of one user; beyond that 429.")
+    limit_rest_address: str = limit("200/2000", "Requests over HTTP from one address; beyond that 429.")
+    limit_login_address: str = limit(
+        "1/60", "Requests that check or set a password, from one address; they are costly on purpose. Beyond that 429."
+    )
+    limit_refused_connection: str = limit(
+        "1/100", "Requests of one connection that are refused as `rate_limited`; beyond that it is closed with 4029."
+    )
 
     # WebSocket connections
     message_bytes_max: int = setting(1_048_576, "Bytes of one message after inflation; a larger one closes with 1009.")

@@ -6,10 +6,11 @@ Apart from the settings themselves, so that they can be read as the plain list t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import attrs
 
@@ -37,6 +38,39 @@ def setting(
         raise TypeError("defaults are immutable")
     metadata = {"help": help, "secret": secret, "least": least, "form": form, "check": check}
     return attrs.field(default=default, repr=not secret, validator=_validate, metadata=metadata)
+
+
+class Rate(NamedTuple):
+    """How much of something there may be."""
+
+    per_s: float
+    """On average, in the long run."""
+    burst: int
+    """At once, by whoever has done nothing for a while."""
+
+
+OFF: Final = "off"
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
+
+
+def parse_rate(text: str) -> Rate | None:
+    """Read a rate, such as `20/100`; None for `off`.
+
+    Raises:
+        ValueError: it is neither, or one of the numbers is 0.
+    """
+    if text == OFF:
+        return None
+    match = _RATE.fullmatch(text)
+    if match is None or not float(match[1]) or not int(match[2]):
+        raise ValueError(f"{text!r} is not a rate")
+    return Rate(float(match[1]), int(match[2]))
+
+
+def limit(default: str, help: str) -> Any:
+    """A setting that limits a rate."""
+    form = "RATE/BURST, such as 20/100 for 20 a second on average and 100 at once, or off"
+    return setting(default, help, form=form, check=parse_rate)
 
 
 def _validate(instance: object, field: attrs.Attribute[Any], value: Any) -> None:

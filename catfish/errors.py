@@ -34,6 +34,7 @@ SLOW_CONSUMER_BYTES: Final = Close(4001, "slow consumer: too many bytes waiting"
 SLOW_CONSUMER_TIME: Final = Close(4002, "slow consumer: bytes waited too long", True)
 TOKEN_EXPIRED: Final = Close(4003, "token has expired", True)
 UNAUTHORIZED: Final = Close(4004, "unauthorized", False)
+RATE_LIMITED: Final = Close(4029, "too many requests", False)
 
 CLOSES: Final = (
     NORMAL,
@@ -50,6 +51,7 @@ CLOSES: Final = (
     SLOW_CONSUMER_TIME,
     TOKEN_EXPIRED,
     UNAUTHORIZED,
+    RATE_LIMITED,
 )
 """Every way in which the server closes a connection; `docs/protocol.md` lists the same."""
 
@@ -104,6 +106,7 @@ ERROR_CODES: Final = {
     "blocked": "One of the two has blocked the other.",
     "unauthorized": "A valid token is needed.",
     "user_taken": "That user signs in with a token; without one another id is needed.",
+    "rate_limited": "Too much in too short a time; the same request may be sent again after `retryAfterMs`.",
     "too_many_rooms": "The connection is in as many rooms as it may be.",
     "busy": "The server has too much to store at the moment; the same request may be sent again.",
     "unavailable": "The database does not answer at the moment; the same request may be sent again.",

@@ -23,7 +23,7 @@ SERVER_EVENTS = {
     if isinstance(kind, type)
     and issubclass(kind, events.Event)
     and hasattr(kind, "name")
-    and kind not in (events.MessageSent, events.Said, events.Announced, events.UserDisconnected)
+    and kind not in (events.MessageSent, events.Said, events.Announced, events.UserDisconnected, events.LimitsSpent)
 }
 ANSWERS = {
     "hello": native.Welcome,

@@ -12,6 +12,7 @@ from catfish.http.app import build_app
 from catfish.http.cors import App, Cors
 from catfish.http.health import Health
 from catfish.http.idempotency import Idempotency
+from catfish.http.limiting import Limiting
 from catfish.http.operations import Operation, build_routes
 from catfish.http.pulse import conversations, friends, users
 from catfish.http.rooms import Rooms
@@ -69,4 +70,5 @@ def build_api(
     """The ASGI application of one instance."""
     once = Idempotency(instance.settings, stores.answers).once
     routes = build_routes(build_operations(instance, accounts, stores, tell_health, expose), once)
-    return Cors(cast(App, build_app(routes)), instance.settings.origins)
+    limiting = Limiting(cast(App, build_app(routes)), instance.limits, instance.settings)
+    return Cors(limiting, instance.settings.origins)

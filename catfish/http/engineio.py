@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from catfish.http.cors import Headers, Receive, Scope, Send, allowing, is_preflight, preflight
-from catfish.http.forwarded import peer_of
+from catfish.http.forwarded import client_of, peer_of
 from catfish.server.engineio.refusal import ClientGone, EngineRefusal
 from catfish.server.engineio.server import EngineServer, parse_query
 from catfish.server.engineio.session import Session
@@ -46,6 +46,7 @@ class PollingApp:
                 return
             query = parse_query(scope["query_string"].decode("latin-1"))
             session = self._engine.admit(scope["method"], query, headers, upgrade=False)
+            self._engine.measure(client_of(scope), headers, opens=session is None)
             if session is None:
                 body, kind = self._engine.open_polling(_head(scope, headers), peer_of(scope)), TEXT
             elif scope["method"] == "GET":
@@ -54,7 +55,8 @@ class PollingApp:
                 await session.post(_Body(receive).read)
                 body, kind = b"ok", HTML
         except EngineRefusal as refusal:
-            await answer(send, refusal.status, refusal.body, [JSON, *cors])
+            fields = [(name.lower().encode(), value.encode()) for name, value in refusal.headers]
+            await answer(send, refusal.status, refusal.body, [JSON, *cors, *fields])
         except ClientGone:
             pass  # nobody is there to be answered
         else:

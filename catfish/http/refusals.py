@@ -46,6 +46,7 @@ STATUS: Final[Mapping[str, int]] = {
     "user_taken": 409,
     "too_large": 413,
     "key_reused": 422,
+    "rate_limited": 429,
     "internal": 500,
     "busy": 503,
     "draining": 503,

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from catfish.auth.tokens import Identity
 from catfish.config import Settings
 from catfish.errors import Rejected
+from catfish.http.forwarded import client_of
 from catfish.rooms.policy import bad_request
 from catfish.server.identification import bearer_in, token_in_query
 from catfish.server.instance import Instance
@@ -109,9 +110,11 @@ async def identify(request: Request, instance: Instance) -> Identity | None:
     """Whom the token names; None when there is none, or nobody can tell what it is worth.
 
     Raises:
-        Rejected: unauthorized, when the token is bad, or one is required and not there; unavailable.
+        Rejected: unauthorized, when the token is bad, or one is required and not there; rate_limited; unavailable.
     """
     identity = await instance.tokens.recognise(token_of(request))
     if identity is not None:
         instance.recognised(identity.user)
+        if not instance.limits.exempts(client_of(request.scope), request.headers):
+            instance.limits.take("rest", user=identity.user)
     return identity

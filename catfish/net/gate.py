@@ -21,6 +21,7 @@ from typing import Final
 import trio
 
 from catfish.config import Settings
+from catfish.net.census import CROWDED, Census
 from catfish.net.connection import Connection, Endpoint, Receiver
 from catfish.net.connections import Connections
 from catfish.net.flusher import Flusher
@@ -135,7 +136,8 @@ class Gate:
         self.stopping = False
         """Whether requests are given to neighbours, or else handshakes refused with 503."""
         self._settings = settings
-        self._proxies = Proxies(settings)
+        self.proxies = Proxies(settings)
+        self.census = Census(settings, self.proxies)
         self._router = router
         self._http_handler = http_handler
         self._connections = connections
@@ -161,16 +163,19 @@ class Gate:
             return
         connection, receiver, early = opened
         del stream, opened  # this frame lives as long as the connection
+        seat = self.census.represented(peer, connection.address)
+        self.census.enter(seat)
         self._connections.add(connection)
         try:
             await connection.run(receiver, early)
         finally:
             self._connections.remove(connection)
+            self.census.leave(seat)
 
-    async def refuse_overload(self, stream: trio.abc.Stream) -> None:
-        """Answer 503 to one stream too many. Closes it."""
+    async def turn_away(self, stream: trio.abc.Stream, refusal: HttpRefusal) -> None:
+        """Answer one stream too many. Closes it."""
+        self.refused[refusal.status] += 1
         try:
-            refusal = HttpRefusal(503, "The server has as many connections as it may.", (("Retry-After", "5"),))
             await refuse(stream, refusal.response())
         finally:
             await trio.aclose_forcefully(stream)
@@ -282,7 +287,9 @@ class Gate:
     ) -> tuple[Connection, Receiver]:
         settings = self._settings
         accepted = accept(head, subprotocols=endpoint.subprotocols, deflate=settings.deflate)
-        address = self._proxies.client(address_of(peer), head.headers)
+        address = self.proxies.client(address_of(peer), head.headers)
+        if self.census.is_full(self.census.represented(peer, address)):
+            raise CROWDED
         endpoint.check(head, address)
         deflate = accepted.deflate
         common = {

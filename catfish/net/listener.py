@@ -24,24 +24,27 @@ from catfish.config import Settings
 from catfish.errors import PROTOCOL_ERROR, Close, PeerError
 from catfish.net import hub as hubs
 from catfish.net.binds import Bound, name_of, open_binds
+from catfish.net.census import CROWDED
 from catfish.net.connections import Connections, ConnectionsStatistics
 from catfish.net.flusher import Flusher
 from catfish.net.gate import Gate, HttpHandler, Router
 from catfish.net.hub import Hub, HubStatistics
 from catfish.net.neighbours import Neighbours
 from catfish.net.plain_stream import PlainStream
-from catfish.net.proxies import Proxies, read_proxy_header
+from catfish.net.proxies import read_proxy_header
 from catfish.net.stream_driver import BROKEN
 from catfish.net.traffic import Traffic
 from catfish.net.watch import Watch
 from catfish.wire.addresses import address_of
+from catfish.wire.http import HttpRefusal
 
 log = logging.getLogger(__name__)
 
 ACCEPTS_PER_TURN: Final = 64
 """Connections accepted before other tasks have their turn."""
+OVERLOADED: Final = HttpRefusal(503, "The server has as many connections as it may.", (("Retry-After", "5"),))
 REFUSALS_MAX: Final = 256
-"""Connections beyond `connections_max` that are answered with 503 at a time; a further one is just closed."""
+"""Connections too many that are answered at a time; a further one is just closed."""
 ARRIVAL_S: Final = 2.0
 """Seconds for the requests of connections that were accepted just before, and can be given to neighbours."""
 BACKOFF_S: Final = 0.1
@@ -66,6 +69,8 @@ class ListenerStatistics:
     accepted: int
     overloaded: int
     """Refused because there were `connections_max` streams."""
+    crowded: int
+    """Refused because their address had `connections_per_address_max`."""
     unannounced: int
     """Closed because a proxy of `proxy_protocol` sent no proper PROXY header."""
     refused: Mapping[int, int]
@@ -109,7 +114,6 @@ class Listener:
             hub=self._hub,
             neighbours=neighbours,
         )
-        self._proxies = Proxies(settings)
         self._neighbours = neighbours
         self._nursery: trio.Nursery | None = None  # of the streams
         self._streams = 0
@@ -145,7 +149,7 @@ class Listener:
             nursery.start_soon(self._admit_adopted, sock, peer, read)
         else:
             self._overloaded += 1
-            nursery.start_soon(self._gate.refuse_overload, PlainStream(sock))
+            nursery.start_soon(self._gate.turn_away, PlainStream(sock), OVERLOADED)
 
     def tell_written(self, tell: Callable[[], None]) -> None:
         """Call `tell` once what was sent until now has been offered to the kernel; of several only the last one."""
@@ -173,6 +177,7 @@ class Listener:
             streams=self._streams,
             accepted=self._accepted,
             overloaded=self._overloaded,
+            crowded=self._gate.census.refused,
             unannounced=self._unannounced,
             refused=dict(self._gate.refused),
             http=self._gate.http_count,
@@ -252,43 +257,60 @@ class Listener:
             self._neighbours.count(self._streams)
 
     async def _admit_adopted(self, sock: socket.socket, peer: str, read: bytes) -> None:
+        gate = self._gate
+        seat = gate.census.connected(peer)
+        if gate.census.is_full(seat):
+            await gate.turn_away(PlainStream(sock), CROWDED)
+            return
+        gate.census.enter(seat)
         self._count(1)
         try:
-            await self._gate.admit(PlainStream(sock), peer, read)
+            await gate.admit(PlainStream(sock), peer, read)
         finally:
             self._count(-1)
+            gate.census.leave(seat)
 
     async def _admit(self, sock: socket.socket, address: object, bound: Bound) -> None:
+        gate, peer, seat = self._gate, name_of(address), None
         self._count(1)
         try:
-            if bound.tls is None and not self._proxies.expects_headers:
-                await self._gate.admit(PlainStream(sock), name_of(address))
-            else:
-                opened = await self._opened(sock, address, bound)
-                if opened is not None:
-                    await self._gate.admit(*opened)
+            if gate.proxies.expects_headers and gate.proxies.announces(address_of(peer)):
+                client = await self._introduced(PlainStream(sock), peer)
+                if client is None:
+                    return
+                peer = client
+            counted = gate.census.connected(peer)
+            if gate.census.is_full(counted):
+                if self._refusals < REFUSALS_MAX:
+                    await self._turn_away(sock, bound, CROWDED)
+                else:
+                    sock.close()
+                return
+            gate.census.enter(counted)
+            seat = counted
+            stream = PlainStream(sock) if bound.tls is None else await self._secured(sock, bound)
+            if stream is not None:
+                life = gate.admit(stream, peer)
+                del sock, address, stream  # this frame lives as long as the connection
+                await life
         finally:
             self._count(-1)
+            gate.census.leave(seat)
 
     async def _refuse(self, sock: socket.socket, address: object, bound: Bound) -> None:
+        proxies, peer = self._gate.proxies, name_of(address)
+        announced = proxies.expects_headers and proxies.announces(address_of(peer))
+        if not announced or await self._introduced(PlainStream(sock), peer) is not None:
+            await self._turn_away(sock, bound, OVERLOADED)
+
+    async def _turn_away(self, sock: socket.socket, bound: Bound, refusal: HttpRefusal) -> None:
         self._refusals += 1
         try:
-            opened = await self._opened(sock, address, bound)
-            if opened is not None:
-                await self._gate.refuse_overload(opened[0])
+            stream = PlainStream(sock) if bound.tls is None else await self._secured(sock, bound)
+            if stream is not None:
+                await self._gate.turn_away(stream, refusal)
         finally:
             self._refusals -= 1
-
-    async def _opened(self, sock: socket.socket, address: object, bound: Bound) -> tuple[trio.abc.Stream, str] | None:
-        """The stream on which a request is to come, and who its peer is; None: it is over."""
-        plain, peer = PlainStream(sock), name_of(address)
-        if self._proxies.expects_headers and self._proxies.announces(address_of(peer)):
-            client = await self._introduced(plain, peer)
-            if client is None:
-                return None
-            peer = client
-        stream = plain if bound.tls is None else await self._secured(plain, bound)
-        return None if stream is None else (stream, peer)
 
     async def _introduced(self, stream: PlainStream, peer: str) -> str | None:
         """Read the PROXY header, within the time that a request head may take: who the client is. None: there was
@@ -312,10 +334,10 @@ class Listener:
                 await trio.aclose_forcefully(stream)
         return client
 
-    async def _secured(self, plain: PlainStream, bound: Bound) -> trio.SSLStream[PlainStream] | None:
+    async def _secured(self, sock: socket.socket, bound: Bound) -> trio.SSLStream[PlainStream] | None:
         """Do the TLS handshake, within the time that a request head may take. None: there was none."""
         assert bound.tls is not None
-        stream = trio.SSLStream(plain, bound.tls, server_side=True, https_compatible=True)
+        stream = trio.SSLStream(PlainStream(sock), bound.tls, server_side=True, https_compatible=True)
         done = False
         try:
             with self._gate.arriving(), trio.move_on_after(self._settings.request_head_timeout_s):

@@ -62,6 +62,13 @@ class RoomReady(Event, kw_only=True):
     name: ClassVar[str] = "room:ready"
 
 
+class LimitsSpent(Event, kw_only=True):
+    """For the instances themselves: what users and addresses have used of their limits, by `kind:scope:key`."""
+
+    name: ClassVar[str] = "limits:spent"
+    spent: dict[str, int]
+
+
 class UserDisconnected(Event, kw_only=True):
     """An order to every instance: the user's sessions end. No member of a room hears it; `room` is empty."""
 

@@ -19,6 +19,7 @@ from catfish.rooms.codes import draw_id
 from catfish.rooms.grants import Grants
 from catfish.rooms.policy import Policy, bad_request
 from catfish.server.instance import Instance
+from catfish.server.limits import Meter
 from catfish.wire.http import RequestHead
 
 QUERY = ("access_token", "token")
@@ -58,6 +59,7 @@ class Identified:
         "grants",
         "hang_up",
         "identified",
+        "meter",
         "name",
         "policy",
         "session",
@@ -65,8 +67,11 @@ class Identified:
         "user",
     )
 
-    def __init__(self, instance: Instance, hang_up: Callable[[Close], None]) -> None:
+    def __init__(self, instance: Instance, meter: Meter | None, hang_up: Callable[[Close], None]) -> None:
         self._instance = instance
+        self.meter = meter
+        if meter is not None:
+            meter.hang_up = hang_up
         self.policy: Policy = instance.policy
         self.hang_up = hang_up
         self.session = self.user = self.name = draw_id("s")
@@ -108,11 +113,13 @@ class Identified:
 
     def identify(self, identity: Identity, user: str | None = None, name: str | None = None) -> None:
         """Be the one whom a token names. Rejected: bad_request when that is another than `user`; forbidden, when it is
-        another than before while the session is in rooms."""
+        another than before while the session is in rooms; rate_limited."""
         if user is not None and user != identity.user:
             raise bad_request("user", "is not the one whom the token names")
         is_fresh = not (self.identified and self.user == identity.user)
         self._check_change(identity.user)
+        if self.meter is not None:
+            self.meter.become(identity.user)
         if name is not None:
             self.name = self.policy.name(name)
         elif is_fresh:
@@ -162,6 +169,8 @@ class Identified:
             name = self.policy.name(name)
         if user is not None:
             self._check_change(user)
+            if self.meter is not None:
+                self.meter.become(user)
             self.name = name or user
             self._move_to(user)
         elif name is not None:
@@ -181,6 +190,8 @@ class Identified:
         expires_at: int | None = None,
     ) -> None:
         """Be again who one was on an earlier connection. Not while the session is in rooms."""
+        if self.meter is not None:
+            self.meter.rename(user)
         self._move_to(user)
         self.name, self.identified, self.grants = name, identified, grants
         self._expire_at(expires_at)

@@ -18,13 +18,14 @@ from catfish.config import Settings
 from catfish.errors import UNAUTHORIZED
 from catfish.net.timers import Timers
 from catfish.rooms.codes import draw_id
-from catfish.rooms.events import Event, UserDisconnected
+from catfish.rooms.events import Event, LimitsSpent, UserDisconnected
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.archive import Archive
 from catfish.server.departures import Departures
 from catfish.server.journal import Journal, database_dependency
 from catfish.server.lease import Lease
+from catfish.server.limits import SHARE_S, Limits
 from catfish.server.publisher import Publisher
 from catfish.server.registry import Registry
 from catfish.server.rematching import Rematching
@@ -67,6 +68,7 @@ class Instance:
         self.archive = Archive(store, self.supervisor, self.policy)
         self.admits: Callable[[str, str], Awaitable[bool]] | None = None
         """Whether a user may enter a room, by their ids, besides what the room itself says; None: always."""
+        self.limits = Limits(settings)
         self.users = Users()
         self.registry = Registry()
         self.registry.appeared = self._end_guests_elsewhere
@@ -97,6 +99,8 @@ class Instance:
             await nursery.start(self.supervisor.run)
             await nursery.start(self.registry.run)
             nursery.start_soon(self.rematching.run)
+            if self.supervisor.mirror is not None:
+                nursery.start_soon(self._share_limits)
             task_status.started()
 
     def disconnect(self, user: str) -> int:
@@ -105,11 +109,20 @@ class Instance:
         return self.users.disconnect(user)
 
     def _obey(self, order: Event) -> None:
-        if isinstance(order, UserDisconnected):
-            if order.guests:
-                self.users.end_guests(order.user, USER_TAKEN)
-            else:
-                self.users.disconnect(order.user)
+        match order:
+            case UserDisconnected(user=user, guests=True):
+                self.users.end_guests(user, USER_TAKEN)
+            case UserDisconnected(user=user):
+                self.users.disconnect(user)
+            case LimitsSpent(spent=spent):
+                self.limits.charge(spent)
+
+    async def _share_limits(self) -> None:
+        self.limits.share()
+        while True:
+            await trio.sleep(SHARE_S)
+            if spent := self.limits.collect():
+                self.supervisor.tell_instances(LimitsSpent(room="", spent=spent))
 
     def recognised(self, user: str) -> None:
         """The user came with a token: whoever has the same id without one has it no longer."""

@@ -101,6 +101,7 @@ class NativeEndpoint:
 
     def check(self, head: RequestHead, address: str) -> None:
         check_origin(head, self.instance.settings.origins)
+        self.instance.limits.refuse_handshake(address, head.headers)
 
     def open(self, connection: Connection) -> NativeSession:
         codec = by_subprotocol(connection.subprotocol)
@@ -138,8 +139,16 @@ class NativeSession:
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
         gauge = Gauge(connection, instance.settings.requests_waiting_max)
+        address = connection.address
         self.participant = Participant(
-            instance, audience, gauge, connection.address, connection.send, self.emit, connection.close
+            instance,
+            audience,
+            gauge,
+            address,
+            instance.limits.meter(address, connection.head.headers),
+            connection.send,
+            self.emit,
+            connection.close,
         )
         self._inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         instance.sessions.add(self)
@@ -182,6 +191,8 @@ class NativeSession:
     # Requests
 
     def _handle(self, message: str | bytes) -> Work | None:
+        meter = self.participant.meter
+        excess = None if meter is None else meter.event()
         try:
             request = self._codec.decode_request(message)
         except Rejected as refusal:
@@ -192,6 +203,8 @@ class NativeSession:
         reply = NativeReply(self, request.id, event)
         handler = self._handlers.get(event)
         try:
+            if excess is not None:
+                raise excess
             if handler is None:
                 raise Rejected("unknown_event", f"there is no event {event[:64]!r}")
             if not self.participant.trusted and event not in UNTRUSTED:

@@ -18,6 +18,7 @@ from catfish.rooms.commands import (
     Changed,
     Join,
     Joined,
+    MarkRead,
     Match,
     Matched,
     Read,
@@ -33,6 +34,7 @@ from catfish.server.archive import available
 from catfish.server.identification import Identified
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
+from catfish.server.limits import Kind, Meter
 
 
 class Attendance:
@@ -57,6 +59,7 @@ class Participant(Identified):
         audience: the form in which the session gets events.
         gauge: counts what waits for the journal.
         address: the client's; see `Connection.address`.
+        meter: of how much it does; None: nothing limits it.
         push: queues what the audience encoded.
         emit: sends an event to this session alone.
         hang_up: ends the connection.
@@ -78,11 +81,12 @@ class Participant(Identified):
         audience: Audience,
         gauge: Gauge,
         address: str,
+        meter: Meter | None,
         push: Callable[[Any], None],
         emit: Callable[..., None],
         hang_up: Callable[[Close], None],
     ) -> None:
-        super().__init__(instance, hang_up)
+        super().__init__(instance, meter, hang_up)
         self.audience = audience
         self._gauge = gauge
         self.address = address
@@ -127,7 +131,12 @@ class Participant(Identified):
             raise Rejected("room_closed", "room: it was closed")
         return attendance.live
 
+    def _check_rate(self, kind: Kind) -> None:
+        if self.meter is not None:
+            self.meter.check(kind)
+
     async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
+        self._check_rate("joining")
         record = await self._instance.publisher.create(kind=kind, name=name, capacity=capacity, user=self.user)
         return record.room
 
@@ -146,6 +155,7 @@ class Participant(Identified):
         grace_s: float | None = None,
         origin: Origin | None = None,
     ) -> Entry:
+        self._check_rate("joining")
         if (room is None) == (code is None):
             raise bad_request("room", "either room or code is needed, and not both")
         if room is not None:
@@ -207,6 +217,7 @@ class Participant(Identified):
     async def match(
         self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
     ) -> Pairing:
+        self._check_rate("matching")
         for attendance in self.attendances:
             if attendance.live.is_full_pair:
                 raise Rejected("already_in_room", "the session is with a stranger already; room:next looks for another")
@@ -336,6 +347,8 @@ class Participant(Identified):
         """The connection is gone: nothing is heard any more, and the grace period runs."""
         self.ended = True
         self._forget_expiry()
+        if self.meter is not None:
+            self.meter.end()
         self._instance.users.remove(self, self.user)
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
@@ -370,6 +383,7 @@ class Participant(Identified):
         origin: Origin | None = None,
         done: Callable[[Message | Rejected], None],
     ) -> None:
+        self._check_rate("sending")
         command = SendMessage(
             number=number,
             room=room,
@@ -390,6 +404,9 @@ class Participant(Identified):
         self._gauge.add()
 
     def change(self, live: LiveRoom, command: Change, done: Callable[[Any], None]) -> None:
+        if not isinstance(command, MarkRead):
+            self._check_rate("sending")
+
         def stored(answer: Changed | Read | Rejected) -> None:
             self._gauge.remove()
             done(answer)

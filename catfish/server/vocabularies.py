@@ -139,6 +139,8 @@ class RoomsNamespace:
 
     def admit(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
         speaker = Speaker(self, socket)
+        if speaker.who.meter is not None and (excess := speaker.who.meter.event()):
+            raise _connect_refused(excess)
         token = _token_of(socket)
         if token is not None or self.instance.tokens.required:
             return self._recognise(speaker, token)
@@ -149,7 +151,7 @@ class RoomsNamespace:
             await speaker.who.recognise(token)
         except Rejected as refusal:
             self.instance.refusals[refusal.code] += 1
-            raise ConnectRefused(refusal.code, {"code": refusal.code, "message": refusal.message}) from None
+            raise _connect_refused(refusal) from None
 
     def connected(self, socket: Socket) -> None:
         """A new client hears nothing until it speaks; one that came back is in its rooms already."""
@@ -196,12 +198,16 @@ class Speaker:
         socket.handler = self._handle
         socket.moved = self._move
         socket.ended = self._end
+        socket.dropped = self._drop
 
     def _make_participant(self) -> Participant:
         instance, socket = self._namespace.instance, self.socket
         gauge = Gauge(socket.client, instance.settings.requests_waiting_max)
-        address = socket.client.session.address
-        return Participant(instance, NOBODY, gauge, address, socket.send, self.emit, self._hang_up)
+        client, session = socket.client, socket.client.session
+        if client.data is None:
+            client.data = {}  # what limits it, it has in common with the connection's other sockets
+        meter = instance.limits.meter(session.address, session.head.headers, client.data)
+        return Participant(instance, NOBODY, gauge, session.address, meter, socket.send, self.emit, self._hang_up)
 
     async def start_over(self) -> None:
         """The session that the client asked for cannot be had: be a new one, which is in no room."""
@@ -235,6 +241,9 @@ class Speaker:
         if self._namespace.recovery is not None:
             self._namespace.recovery.ended(self)
         self.who.end()
+
+    def _drop(self) -> None:
+        self._end("")
 
     def _hang_up(self, close: Close) -> None:
         if close is NORMAL:
@@ -277,6 +286,11 @@ class Speaker:
     # Events
 
     def _handle(self, event: str, args: list[Any], id: int | None) -> Work | None:
+        meter = self.who.meter
+        if meter is not None and (excess := meter.event()):
+            if self.vocabulary is not None:
+                self._refuse(self.vocabulary, event, args, excess, None if id is None else SocketReply(self, id))
+            return None
         if event == PING and id is not None:
             self.acknowledge(id, args[:1])
             return None
@@ -360,6 +374,13 @@ class SocketReply:
 
     def __call__(self, *values: Any) -> None:
         self._speaker.acknowledge(self._id, values)
+
+
+def _connect_refused(refusal: Rejected) -> ConnectRefused:
+    problem: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
+    if refusal.retry_after_ms is not None:
+        problem["retryAfterMs"] = refusal.retry_after_ms
+    return ConnectRefused(refusal.code, problem)
 
 
 def _token_of(socket: Socket) -> str | None:

@@ -7,15 +7,23 @@ peer has its port as well: `203.0.113.9:1234`, `[2001:db8::1]:1234`, `unix`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 UNIX: Final = "unix"
+CHARS_MAX: Final = 64
+"""Of an address with its zone; whatever is longer need not be looked at."""
 
 
 def canonical(text: str) -> str | None:
     """An IP address in the one form that is compared: an IPv4 address that is written as an IPv6 one becomes that, a
     zone is dropped. None: it is no address."""
+    return _canonical(text) if len(text) <= CHARS_MAX else None
+
+
+@lru_cache(maxsize=8_192)
+def _canonical(text: str) -> str | None:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -23,6 +31,11 @@ def canonical(text: str) -> str | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address)
+
+
+@lru_cache(maxsize=8_192)
+def _parse(address: str) -> IPv4Address | IPv6Address:
+    return ip_address(address)
 
 
 def address_of(name: str) -> str:
@@ -61,5 +74,5 @@ class Networks:
         text = canonical(address)
         if text is None:
             return False
-        found = ip_address(text)
+        found = _parse(text)
         return any(found in network for network in self._networks)

@@ -161,6 +161,9 @@ UNKNOWN_SID: Final = Refusal(1, 400, "Session ID unknown")
 BAD_HANDSHAKE_METHOD: Final = Refusal(2, 400, "Bad handshake method")
 BAD_REQUEST: Final = Refusal(3, 400, "Bad request")
 FORBIDDEN: Final = Refusal(4, 403, "Forbidden")
+TOO_MANY_REQUESTS: Final = Refusal(3, 429, "Too many requests")
+TOO_MANY_SESSIONS: Final = Refusal(3, 503, "Too many sessions")
+"""These two are not in the protocol."""
 UNSUPPORTED_VERSION: Final = Refusal(5, 400, "Unsupported protocol version")
 
 REFUSALS: Final = (UNKNOWN_TRANSPORT, UNKNOWN_SID, BAD_HANDSHAKE_METHOD, BAD_REQUEST, FORBIDDEN, UNSUPPORTED_VERSION)

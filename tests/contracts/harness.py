@@ -102,7 +102,7 @@ class Socket:
         settings = sockets.server.instance.settings
         gauge = Gauge(self, settings.requests_waiting_max)
         self.who = Participant(
-            sockets.server.instance, Nobody(), gauge, "unix", self.log.append, self._emit, self._hang_up
+            sockets.server.instance, Nobody(), gauge, "unix", None, self.log.append, self._emit, self._hang_up
         )
         self.inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         sockets.server.nursery.start_soon(self._run)

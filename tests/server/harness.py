@@ -26,9 +26,15 @@ from tests.doubles.memory_store import MemoryStore
 class FakeConnection:
     """What a session sees of a connection: frames go in, and it can be paused and closed."""
 
-    def __init__(self, subprotocol: str | None, target: str = "/ws", headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        subprotocol: str | None,
+        target: str = "/ws",
+        headers: dict[str, str] | None = None,
+        address: str = "unix",
+    ) -> None:
         self.subprotocol = subprotocol
-        self.address = "unix"
+        self.address = address
         self.compresses = False
         path, _, query = target.partition("?")
         self.head = RequestHead("GET", target, path, query, (1, 1), headers or {})
@@ -62,7 +68,7 @@ class Client:
     """One client of the native protocol."""
 
     def __init__(self, server: Server, subprotocol: str | None, target: str, headers: dict[str, str]) -> None:
-        self.connection = FakeConnection(subprotocol, target, headers)
+        self.connection = FakeConnection(subprotocol, target, headers, server.next_address)
         self.codec: Codec = by_subprotocol(subprotocol)
         self.session: NativeSession = server.endpoint.open(self.connection)  # type: ignore[arg-type]
         self.events: list[Event] = []
@@ -148,6 +154,8 @@ class Server:
         self.timers = Timers()
         self.instance = Instance(settings, store, self.timers)
         self.endpoint = NativeEndpoint(self.instance)
+        self.next_address = "unix"
+        """Where the next client comes from."""
 
     def connect(self, subprotocol: str | None = None, target: str = "/ws", **headers: str) -> Client:
         return Client(self, subprotocol, target, headers)

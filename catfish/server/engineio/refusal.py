@@ -8,6 +8,7 @@ from typing import Final
 from catfish.wire.engineio import Refusal
 from catfish.wire.http import HttpRefusal
 
+END: Final = "\r\n"
 TOO_LARGE: Final = Refusal(3, 413, "Payload too large")
 """Not in the protocol: what a POST is told that is longer than `maxPayload`."""
 
@@ -15,15 +16,16 @@ TOO_LARGE: Final = Refusal(3, 413, "Payload too large")
 class EngineRefusal(HttpRefusal):
     """A request that is answered with an error body of the protocol, whether it asked for a WebSocket or not."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.status, refusal.message)
+    def __init__(self, refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(refusal.status, refusal.message, headers)
         self.body = refusal.body
 
     def response(self) -> bytes:
         return (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
             "Connection: close\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"
-            f"Content-Length: {len(self.body)}\r\n\r\n"
+            f"Content-Length: {len(self.body)}\r\n"
+            f"{''.join(f'{name}: {value}{END}' for name, value in self.headers)}\r\n"
         ).encode() + self.body
 
 

@@ -36,6 +36,15 @@ EngineApp = Callable[[Session], EngineReceiver]
 
 QUERY_FIELDS_MAX: Final = 64
 
+Admission = Callable[[str, Mapping[str, str], bool], int]
+"""Asked with the address and the header fields of a request, and whether it opens a session: seconds after which it may
+be sent again, or 0 when it is answered now."""
+
+
+def admit_all(address: str, headers: Mapping[str, str], opens: bool) -> int:
+    """There are no limits."""
+    return 0
+
 
 def draw_sid() -> str:
     """Twenty characters that nobody can guess (120 bits)."""
@@ -71,13 +80,20 @@ class EngineServer:
         app: makes the receiver of each session.
         draw_sid: makes session ids. With several worker processes an id has to say whose it is, so that a request which
             reaches another one can be handed over.
+        admission: asked for every request that is in order.
     """
 
     subprotocols: Sequence[str] = ()
     heartbeat = False
 
     def __init__(
-        self, settings: Settings, timers: Timers, app: EngineApp, *, draw_sid: Callable[[], str] = draw_sid
+        self,
+        settings: Settings,
+        timers: Timers,
+        app: EngineApp,
+        *,
+        draw_sid: Callable[[], str] = draw_sid,
+        admission: Admission = admit_all,
     ) -> None:
         self.settings = settings
         self.timers = timers
@@ -90,6 +106,7 @@ class EngineServer:
         self.ping = self.packets(wire.PING_PACKET)
         self._app = app
         self._draw_sid = draw_sid
+        self._admission = admission
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -146,12 +163,31 @@ class EngineServer:
             raise EngineRefusal(wire.UNSUPPORTED_VERSION)
         return None
 
+    def measure(self, address: str, headers: Mapping[str, str], *, opens: bool) -> None:
+        """Ask the application's limits about a request that `admit` let through.
+
+        Args:
+            opens: whether it opens a session.
+
+        Raises:
+            EngineRefusal: 429.
+        """
+        retry_after_s = self._admission(address, headers, opens)
+        if retry_after_s:
+            raise EngineRefusal(wire.TOO_MANY_REQUESTS, (("Retry-After", str(retry_after_s)),))
+
     def allows(self, origin: str | None, host: str | None) -> bool:
         """Whether pages of that origin may connect."""
         return is_allowed(origin, host, self.settings.origins)
 
     def open_polling(self, head: RequestHead, peer: str) -> bytes:
-        """Open a session that begins with polling; the payload that answers the request."""
+        """Open a session that begins with polling; the payload that answers the request.
+
+        Raises:
+            EngineRefusal: there are as many sessions as there may be connections.
+        """
+        if len(self.sessions) >= self.settings.connections_max:
+            raise EngineRefusal(wire.TOO_MANY_SESSIONS, (("Retry-After", "5"),))
         assert self._nursery is not None, "EngineServer.run has not been started"
         session = self._open(head, peer, None)
         self._nursery.start_soon(self._live, session)
@@ -161,7 +197,8 @@ class EngineServer:
 
     def check(self, head: RequestHead, address: str) -> None:
         """Refuse an upgrade that is wrong before it is answered with 101."""
-        self.admit(head.method, parse_query(head.query), head.headers, upgrade=True)
+        session = self.admit(head.method, parse_query(head.query), head.headers, upgrade=True)
+        self.measure(address, head.headers, opens=session is None)
 
     def open(self, connection: Connection) -> Receiver:
         """A WebSocket was accepted: it opens a session, or may take one over."""

@@ -36,6 +36,7 @@ class Client(EngineReceiver):
         session: of Engine.IO.
         codec: builds the packets that `Socket.send` takes.
         sockets: by namespace.
+        data: the application's own.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Client(EngineReceiver):
         "_reason",
         "_timer",
         "codec",
+        "data",
         "server",
         "session",
         "sockets",
@@ -57,6 +59,7 @@ class Client(EngineReceiver):
         self.session = session
         self.codec = server.codec
         self.sockets: dict[str, Socket] = {}
+        self.data: Any = None
         self._decoder = server.codec.decoder()
         self._inbox: Inbox | None = None
         self._parked: trio.lowlevel.Task | None = None
@@ -203,6 +206,7 @@ class Client(EngineReceiver):
         try:
             admission = namespace.admit(socket)
         except ConnectRefused as refusal:
+            socket.dropped()
             self._refuse(name, refusal)
             return None
         if admission is not None or (namespace.recovery is not None and isinstance(socket.auth.get("pid"), str)):
@@ -214,17 +218,21 @@ class Client(EngineReceiver):
         self, namespace: NamespaceApp, socket: Socket, admission: Coroutine[Any, Any, None] | None
     ) -> None:
         restored: Restored | None = None
+        entered = False
         try:
             if admission is not None:
                 await admission
+            pid, offset = socket.auth.get("pid"), socket.auth.get("offset")
+            if namespace.recovery is not None and isinstance(pid, str):
+                restored = await namespace.recovery.restore(socket, pid, offset if isinstance(offset, str) else None)
+            if self._reason is None:
+                entered = True
+                self._enter(namespace, socket, restored)
         except ConnectRefused as refusal:
             self._refuse(namespace.name, refusal)
-            return
-        pid, offset = socket.auth.get("pid"), socket.auth.get("offset")
-        if namespace.recovery is not None and isinstance(pid, str):
-            restored = await namespace.recovery.restore(socket, pid, offset if isinstance(offset, str) else None)
-        if self._reason is None:
-            self._enter(namespace, socket, restored)
+        finally:
+            if not entered:  # it was refused, or the connection has ended meanwhile
+                socket.dropped()
 
     def _enter(self, namespace: NamespaceApp, socket: Socket, restored: Restored | None) -> None:
         if restored is not None:

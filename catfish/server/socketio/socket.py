@@ -102,7 +102,7 @@ def ignore_end(reason: str) -> None:
 
 
 def ignore_move() -> None:
-    """What a socket does about a new transport until somebody sets `Socket.moved`."""
+    """What a socket does about a new transport, or when it is not admitted, until somebody sets what it does."""
 
 
 class _Asked(NamedTuple):
@@ -121,6 +121,7 @@ class Socket:
         handler: handles its events; the application sets it.
         ended: called once, at the end of a socket that was connected, with the reason. What is sent by then is lost.
             Called from inside of `disconnect`, otherwise by a driver.
+        dropped: called in the place of `ended` for a socket that did not come to be connected.
         moved: called when the connection went from polling to a WebSocket (`Client.session.connection`).
         data: the application's own.
         pid: secret of its session, when state can be recovered.
@@ -132,6 +133,7 @@ class Socket:
         "auth",
         "client",
         "data",
+        "dropped",
         "ended",
         "handler",
         "id",
@@ -151,6 +153,7 @@ class Socket:
         self.query = query
         self.handler: Handler = ignore_event
         self.ended: Callable[[str], None] = ignore_end
+        self.dropped: Callable[[], None] = ignore_move
         self.moved: Callable[[], None] = ignore_move
         self.data: Any = None
         self.pid: str | None = None
