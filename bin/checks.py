@@ -27,15 +27,19 @@ CHECKS = {
     "types": ["mypy", "--strict", "--no-error-summary"],
 }
 
+IN_PARALLEL = ["--numprocesses", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+"""Many tests wait for servers that they start, so there is one process more than cores. The tests of a file stay
+together because they share what its fixtures start, and the files keep their order (tests/conftest.py)."""
+
 
 def main(arguments: list[str]) -> int:
     install_node()
     if arguments[:1] == ["faults"]:
-        return test([str(FAULTS), "-m", "long", "--log-cli-level=INFO", *arguments[1:]])
+        return run_pytest([str(FAULTS), "-m", "long", "--log-cli-level=INFO", *arguments[1:]])
     if arguments:
-        return test(arguments)
+        return run_pytest(arguments)
     failed = [name for name, command in CHECKS.items() if run(name, command) != 0]
-    status = test([])
+    status = run_pytest(IN_PARALLEL, ROOT)
     if failed:
         print(f"failed before the tests: {', '.join(failed)}", file=sys.stderr, flush=True)
     return status or (1 if failed else 0)
@@ -76,9 +80,8 @@ def run(name: str, command: list[str]) -> int:
     return subprocess.run([sys.executable, "-P", "-m", *command], cwd=ROOT, check=False).returncode
 
 
-def test(arguments: list[str]) -> int:
-    """pytest, from the directory that the arguments' paths are relative to."""
-    directory = None if arguments else ROOT
+def run_pytest(arguments: list[str], directory: Path | None = None) -> int:
+    """pytest, from the directory that the arguments' paths are relative to: the caller's, or another."""
     return subprocess.run([sys.executable, "-P", "-m", "pytest", *arguments], cwd=directory, check=False).returncode
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -17,6 +18,20 @@ from tests.postgres import (  # noqa: F401 - fixtures
 # No deadline: a slow machine is not a failure. Failing examples are printed so that they can be pinned with @example.
 hypothesis.settings.register_profile("catfish", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("catfish")
+
+TESTS = Path(__file__).parent
+
+SLOWEST = ("faults", "workers", "e2e", "simulation", "transcripts", "load", "mirror")
+"""Directories whose files begin first, so that at the end no process works alone on a long one."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        directory = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        return SLOWEST.index(directory) if directory in SLOWEST else len(SLOWEST)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)

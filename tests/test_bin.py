@@ -200,6 +200,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         return subprocess.CompletedProcess(command, 1 if "mypy" in command else 0)
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("CATFISH_TEST_NODE_MODULES", "/nowhere")  # nothing is installed
     return commands
 
 
@@ -216,7 +217,7 @@ def test_a_failed_check_fails_the_whole_but_the_rest_runs_too(
         ("ruff", "check"),
         ("ruff", "format"),
         ("mypy", "--strict"),
-        ("pytest",),
+        ("pytest", "--numprocesses"),
     ]
     assert "failed before the tests: types" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ import trio
 
 from tests.e2e.process import until
 
-SHOWS_S = 20.0
+SHOWS_S = 60.0
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
 _WHERE_IS_THE_CURSOR = b"\x1b[6n"
 _HERE = b"\x1b[1;1R"
@@ -60,13 +60,14 @@ class PseudoTerminal:
         self.process: trio.Process | None = None
         self._theirs = theirs
         self._raw = b""
+        self._sending = trio.Lock()
         self.attributes_before = self.attributes()
 
     async def listen(self) -> None:
         async for data in self.stream:
             self._raw += data
             for _ in range(data.count(_WHERE_IS_THE_CURSOR)):
-                await self.stream.send_all(_HERE)
+                await self._send(_HERE)
 
     def attributes(self) -> list[Any]:
         """Of the terminal: whether it echoes, and so on."""
@@ -85,7 +86,11 @@ class PseudoTerminal:
         assert not missing, f"{missing} not in:\n{self.text}"
 
     async def type(self, keys: str) -> None:
-        await self.stream.send_all(keys.encode())
+        await self._send(keys.encode())
+
+    async def _send(self, data: bytes) -> None:
+        async with self._sending:  # keys and answers of the terminal come from different tasks
+            await self.stream.send_all(data)
 
     def terminate(self) -> None:
         assert self.process is not None

@@ -12,7 +12,7 @@ from catfish.config import Settings
 from catfish.store.database import open_database
 
 
-@pytest.mark.parametrize(("workers", "pool", "connections"), [(1, 8, 200), (4, 8, 200), (40, 8, 348), (2, 100, 320)])
+@pytest.mark.parametrize(("workers", "pool", "connections"), [(1, 8, 200), (4, 8, 200), (40, 8, 389), (2, 100, 323)])
 async def test_the_private_postgres_takes_what_all_workers_may_ask_for(
     monkeypatch: pytest.MonkeyPatch, workers: int, pool: int, connections: int
 ) -> None:
