@@ -25,7 +25,7 @@ LONG_S = 15.0
 ROUNDS = 3
 """Of a fault in the long matrix."""
 GROWTH_DESCRIPTORS = 4
-"""Of an instance, from the first round to the last."""
+"""Of an instance, from the first round to the last; connections to the database come and go."""
 GROWTH_KIB = 8_000
 
 
@@ -113,7 +113,9 @@ async def test_the_promises_hold_through(name: str, tmp_path: Path) -> None:
         first = cluster.measure()
         for number in range(2, ROUNDS + 1):
             await strike(cluster, people, name, LONG_S, number)
-        for use, then in zip(cluster.measure(), first, strict=True):
-            if use.pid == then.pid:
-                assert use.descriptors <= then.descriptors + GROWTH_DESCRIPTORS, f"{name}: {use}, before {then}"
-                assert use.memory_kib <= then.memory_kib + GROWTH_KIB, f"{name}: {use}, before {then}"
+        # An instance that has just been started opens its connections to the database as it needs them.
+        descriptors_max = max(use.descriptors for use in first) + GROWTH_DESCRIPTORS
+        memory_max = max(use.memory_kib for use in first) + GROWTH_KIB
+        for use in cluster.measure():
+            assert use.descriptors <= descriptors_max, f"{name}: {use}, after the first round {first}"
+            assert use.memory_kib <= memory_max, f"{name}: {use}, after the first round {first}"

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Self
 
 import trio
@@ -134,6 +137,44 @@ class WorkersProcess(ServerProcess):
         if not self.tls:
             return stream
         return trio.SSLStream(stream, client_context(), server_hostname="localhost", https_compatible=True)
+
+
+@contextmanager
+def serving_in_a_thread(directory: Path, database_url: str, **settings: Any) -> Iterator[WorkersProcess]:
+    """A server that several tests use, each with an event loop of its own. It ends gently, without an error."""
+    started: SimpleQueue[tuple[WorkersProcess, Callable[[], None]] | None] = SimpleQueue()
+    failures: list[BaseException] = []
+
+    async def serve() -> None:
+        stop = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        async with WorkersProcess.serving(directory, database_url, **settings) as server:
+            started.put((server, partial(token.run_sync_soon, stop.set)))
+            await stop.wait()
+            assert await server.end(signal.SIGTERM) == 0
+            assert not server.says("ERROR"), server.output.decode()
+
+    def run() -> None:
+        try:
+            trio.run(serve)
+        except BaseException as error:  # noqa: BLE001 - raised where the thread is waited for
+            failures.append(error)
+            started.put(None)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        running = started.get()
+        if running is not None:
+            server, stop = running
+            try:
+                yield server
+            finally:
+                stop()
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 class Answer(NamedTuple):
