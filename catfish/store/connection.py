@@ -12,6 +12,7 @@ import math
 import random
 import threading
 import time
+import traceback
 from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
@@ -120,14 +121,20 @@ class Connector:
         return connection
 
     def _open(self) -> Connection:
-        connection = Connection.connect(
-            self._url,
-            autocommit=True,
-            prepare_threshold=0,
-            connect_timeout=max(2, min(CONNECT_S_MAX, math.ceil(self._timeout_s))),
-            application_name=self._application_name,
-            client_encoding="UTF8",
-        )
+        try:
+            connection = Connection.connect(
+                self._url,
+                autocommit=True,
+                prepare_threshold=0,
+                connect_timeout=max(2, min(CONNECT_S_MAX, math.ceil(self._timeout_s))),
+                application_name=self._application_name,
+                client_encoding="UTF8",
+            )
+        except psycopg.Error as error:
+            # The error and psycopg's frame refer to each other; the socket of an attempt that took too long would stay
+            # open until the garbage collector comes by, and in an outage there are many.
+            traceback.clear_frames(error.__traceback__)
+            raise
         try:
             connection.answer_s = self._timeout_s + SILENCE_S
             connection.execute(PREPARE, {"timeout": f"{math.ceil(self._timeout_s * 1000)}ms"}, prepare=False)
