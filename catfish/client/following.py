@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from catfish.client.events import Events
-from catfish.client.rooms import Joined, Page, Paired, RoomView, Verdict, message_seq, understand
+from catfish.client.rooms import Joined, Page, Paired, RoomView, Verdict, message_seq, seq_of, understand
 from catfish.errors import PeerError, Rejected
 from catfish.wire.native import Event
 
@@ -153,14 +153,19 @@ class Following:
             view.renumber(reply.room)
             await self._events.put(Event("client:reset", {"room": view.room}))
             return False
+        view.note_changed(reply.changed)
         more = reply.more
         await self._hand_on_missed(view, reply.messages)
-        while more:
+        while more and view.seq < reply.seq:
             page = understand(await self._ask("chat:history", {"room": view.room, "after": view.seq}), Page)
-            await self._hand_on_missed(view, page.messages)
+            # What is newer follows as events. Were it taken from here, and the connection cut before those events are
+            # handed on, the changes among them to older messages would be asked for no more.
+            missed = [message for message in page.messages if seq_of(message) <= reply.seq]
+            await self._hand_on_missed(view, missed)
             more = page.more
-        told = {"room": view.room, "members": reply.members, "changed": reply.changed}
+        told = {"room": view.room, "members": reply.members, "changed": list(view.changed.values())}
         await self._events.put(Event("client:resumed", told))
+        view.changed.clear()
         return await self._hand_on_held(view)
 
     async def _hand_on_missed(self, view: RoomView, messages: list[Any]) -> None:

@@ -91,6 +91,9 @@ class RoomView:
     leaving: bool = False
     catching_up: bool = False
     held: deque[Event] = attrs.field(factory=deque, init=False)
+    changed: dict[int, Any] = attrs.field(factory=dict, init=False)
+    """Earlier messages that changed while the client was away, by their numbers. They outlive a cut: the next reply
+    tells of what changed after the messages that were handed on meanwhile."""
     overflowed: bool = attrs.field(default=False, init=False)
     """There was no place for an event; from then on none is held until catching up begins anew."""
     lost: int = attrs.field(default=0, init=False)
@@ -114,6 +117,7 @@ class RoomView:
     def renumber(self, room: Room) -> None:
         """Follow that other room, from its first message on."""
         self.created_at, self.seq = room.created_at, 0
+        self.changed.clear()
         self.held.clear()
 
     def judge(self, event: Event) -> Verdict:
@@ -126,6 +130,10 @@ class RoomView:
     def advance(self, event: Event) -> None:
         """The event was handed on."""
         self.seq = max(self.seq, message_seq(event))
+
+    def note_changed(self, messages: list[Any]) -> None:
+        """Remember earlier messages as they are now, until everything that was missed has been handed on."""
+        self.changed.update((seq_of(message), message) for message in messages)
 
     def hold(self, event: Event) -> None:
         """Keep an event until what was missed has been handed on."""
@@ -150,9 +158,12 @@ class RoomView:
 
 def message_seq(event: Event) -> int:
     """The number of the message that the event brings; 0 for any other event, and for messages that are not stored."""
-    if event.name != "chat:message":
-        return 0
-    seq = event.data.get("seq") if isinstance(event.data, dict) else None
+    return seq_of(event.data) if event.name == "chat:message" else 0
+
+
+def seq_of(message: Any) -> int:
+    """The number of a message. Raises PeerError when it has none."""
+    seq = message.get("seq") if isinstance(message, dict) else None
     if type(seq) is not int or seq < 0:
         raise PeerError(PROTOCOL_ERROR, "a message without a proper seq")
     return seq

@@ -82,6 +82,42 @@ async def test_what_changed_meanwhile_is_told(autojump_clock: MockClock, server:
     assert [message["content"] for message in resumed.data["changed"]] == ["ONE"]
 
 
+async def test_what_changed_meanwhile_is_told_although_the_connection_breaks_while_messages_are_read(
+    autojump_clock: MockClock, server: FakeServer, client: Client
+) -> None:
+    server.say("one")
+    await client.join("lobby")
+    await server.session.cut()
+    for number in range(7):
+        server.say(f"missed {number}")
+    server.room().changed.append({**server.room().messages[0], "content": "ONE", "editedAt": 5})
+    server.handlers["chat:history"] = once(swallow, server.on_chat_history)
+    await trio.sleep(5)
+    # The next time the client has newer messages, and is not told of that change again.
+    server.room().changed.clear()
+    await server.session.cut()
+    resumed = await next_event(client, "client:resumed")
+    assert [message["content"] for message in resumed.data["changed"]] == ["ONE"]
+
+
+async def test_messages_that_follow_as_events_are_not_taken_from_history(
+    autojump_clock: MockClock, server: FakeServer, client: Client
+) -> None:
+    server.say("one")
+    await client.join("lobby")
+    await server.session.cut()
+    for number in range(4):
+        server.say(f"missed {number}")
+
+    def history(session: FakeSession, data: Any) -> Any:
+        server.say("live")
+        return server.on_chat_history(session, data)
+
+    server.handlers["chat:history"] = history
+    assert await next_messages(client, 5) == ["missed 0", "missed 1", "missed 2", "missed 3", "live"]
+    assert client.statistics().duplicates == 0
+
+
 async def test_a_room_that_was_entered_by_code_is_entered_by_code_again(
     autojump_clock: MockClock, server: FakeServer, client: Client
 ) -> None:
@@ -237,14 +273,15 @@ async def test_a_user_who_lags_behind_misses_no_message(autojump_clock: MockCloc
         assert client.statistics().events_waiting == 4
         assert await client.request("ping", "still answered") == "still answered"
         contents: list[str] = []
-        while len(contents) < 50:
-            contents += await next_messages(client, 1)
-            if len(contents) == 20:
-                await client.send("lobby", "m50")
-        assert contents == [f"m{number}" for number in range(50)]
-        assert await next_messages(client, 1) == ["m50"]
-        await next_event(client, "client:resumed")
-        await next_event(client, "client:resumed")
+        resumed = 0
+        while len(contents) < 51 or resumed < 2:
+            event = await next_event(client)
+            resumed += event.name == "client:resumed"
+            if event.name == "chat:message":
+                contents.append(event.data["content"])
+                if len(contents) == 20:
+                    await client.send("lobby", "m50")
+        assert contents == [f"m{number}" for number in range(51)]
         assert 0 < client.statistics().events_dropped <= 50
 
 
