@@ -86,12 +86,17 @@ class Joined(msgspec.Struct, kw_only=True):
 
 
 class Leave(Command, kw_only=True):
-    """Leave a room on this instance. Answer: `Left`. With `only_if_away` a user who came back meanwhile stays."""
+    """Leave a room on this instance. Answer: `Left`.
+
+    With `away_since` only an absence that began then or before ends so: a user who came back meanwhile stays, and so
+    does one who was lost anew, with another instance whose members this one took over.
+    """
 
     number: int
     user: str
     instance: str
-    only_if_away: bool = False
+    away_since: int | None = None
+    """As `Away` or `Taken` told it."""
 
 
 class Left(msgspec.Struct, kw_only=True):
@@ -103,7 +108,10 @@ class Left(msgspec.Struct, kw_only=True):
 
 
 class Away(Command, kw_only=True):
-    """The last connection of a user on this instance was lost: it is away from now on. Answer: None."""
+    """The last connection of a user on this instance was lost: it is away from now on, if it is not already.
+
+    Answer: since when, in milliseconds since the epoch by the store's clock; None when it is not in the room here.
+    """
 
     number: int
     user: str
@@ -132,9 +140,11 @@ class Match(Command, kw_only=True):
 
 class Rematch(Command, kw_only=True):
     """Bring one who waits in a matched room, because its partner left, to another who waits. Answer: `Matched`, or None
-    when nobody else waits, or the user waits no more, or is there on another instance too.
+    when nobody else waits, or the user waits no more, or is not there on this instance.
 
-    The user leaves its room, which ends, and enters the other's. So nobody waits while another waits.
+    The user leaves its room, which ends, and enters the other's. So nobody waits while another waits. Its devices on
+    other instances find that the room is closed. Asked again after that, the answer is the same: the room in which the
+    user is.
     """
 
     number: int
@@ -254,4 +264,4 @@ class Moderated(msgspec.Struct):
     """Base of the answers to the commands of `rooms.moderation`."""
 
 
-Answer = RoomRecord | Joined | Left | Matched | Sent | Changed | Read | Moderated | bool | None
+Answer = RoomRecord | Joined | Left | Matched | Sent | Changed | Read | Moderated | bool | int | None

@@ -33,6 +33,8 @@ class Taken(msgspec.Struct, kw_only=True):
     member: Member
     away_ms: int
     """For how long it has been away, by the store's clock."""
+    away_since: int
+    """The same as `Away` answers it."""
 
 
 MirrorState = Literal["off", "ok", "away"]
@@ -227,7 +229,12 @@ class Store(Protocol):
         ...
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
-        """Move the members of instances whose lease has ended to `instance`, marked as away."""
+        """Move the members of instances whose lease has ended to `instance`, marked as away.
+
+        Returns:
+            Also those who are away on `instance` already: they may have been lost later elsewhere, and then their grace
+            period begins anew. Not those who are present on `instance`.
+        """
         ...
 
 

@@ -248,6 +248,10 @@ class LiveRoom:
         self.arriving[listener] = Arrival(revision)
         self.idle_since = None
 
+    def tell_arriving(self, listener: Listener, event: Event) -> None:
+        """Something that a session which arrives is to hear behind the answer to its join."""
+        self._keep(listener, self.arriving[listener], event)
+
     def settle(self, listener: Listener) -> None:
         """The answer to the join is out: release what was kept back, in order."""
         arrival = self.arriving.pop(listener, None)

@@ -38,7 +38,7 @@ Key = tuple[int, str]
 class _Absence:
     """A member of this instance without a connection."""
 
-    __slots__ = ("live", "name", "origin", "room", "stored", "timer")
+    __slots__ = ("away_since", "live", "name", "origin", "room", "timer")
 
     def __init__(self, live: LiveRoom | None, room: str, name: str, timer: Timer, origin: Origin | None) -> None:
         self.live = live
@@ -47,7 +47,8 @@ class _Absence:
         self.name = name
         self.timer = timer
         self.origin = origin
-        self.stored = False
+        self.away_since: int | None = None
+        """By the store's clock; None until the store knows of it, 0 when it knows no such member."""
 
 
 class Departures:
@@ -87,7 +88,7 @@ class Departures:
             except Rejected as refusal:
                 extra = {"user": user, "room": live.id, "code": refusal.code}
                 log.info("a leaving is stored later", extra=extra)
-                self._absence(live, user, 0.0, origin)
+                self._leave_later(live, user, origin)
 
     def lose(self, live: LiveRoom, listener: Listener, grace_s: float, origin: Origin | None) -> None:
         """The session's connection is gone."""
@@ -213,16 +214,36 @@ class Departures:
             event = MemberJoined(room=live.id, member=answer.member, stamp=answer.stamp, returning=answer.returning)
             self._supervisor.tell_joined(live, event, here=here)
 
-    def leave_at_once(self, live: LiveRoom, user: str, origin: Origin | None = None) -> None:
+    def _leave_later(self, live: LiveRoom, user: str, origin: Origin | None) -> None:
+        """The store did not take a leaving, or did and could not say so."""
+        presence = live.members.get(user)
+        if presence is not None and presence.listeners:
+            self.restore(live, user)  # it has come back meanwhile
+        else:
+            self._absence(live, user, 0.0, origin)
+
+    def moved(self, former: LiveRoom, live: LiveRoom, user: str) -> None:
+        """The user was moved from one room to another while its last session was leaving, or was lost."""
+        absence = self._absent.get((former.number, user))
+        if absence is None:
+            self.leave_at_once(live, user, reason="left")
+        else:
+            left_s = max(absence.timer.deadline - trio.current_time(), 0.0)
+            self._forget((former.number, user))
+            self._absence(live, user, left_s, absence.origin)
+
+    def leave_at_once(
+        self, live: LiveRoom, user: str, origin: Origin | None = None, reason: LeaveReason = "gone"
+    ) -> None:
         """Without a grace period there is nothing to be marked as away first."""
         name = self._name(live, user)
 
         def done(answer: Any) -> None:
             live.pins -= 1
             if isinstance(answer, Rejected):
-                self._absence(live, user, 0.0, origin)
+                self._leave_later(live, user, origin)
             else:
-                self._left(live.number, live.id, user, name, answer, "gone", origin)
+                self._left(live.number, live.id, user, name, answer, reason, origin)
 
         live.pins += 1
         try:
@@ -269,7 +290,7 @@ class Departures:
             if isinstance(answer, Rejected):
                 again(answer)
             elif self._absent.get(key) is absence:
-                absence.stored = True
+                absence.away_since = answer or 0
             elif live is not None and key[1] in live.members and live.members[key[1]].listeners:
                 self.restore(live, key[1])  # it came back while this was on its way, and was stored as away after that
 
@@ -287,7 +308,7 @@ class Departures:
             absence.timer = self._timers.call_later(RETRY_S, lambda: self._grace_ended(key))
 
         # The order "away, then leave" is what keeps a user who came back in between.
-        if not absence.stored:
+        if absence.away_since is None:
             again()
             return
         number, user = key
@@ -301,7 +322,7 @@ class Departures:
             self._forget(key)
             self._left(number, absence.room, user, absence.name, answer, "gone", absence.origin)
 
-        command = Leave(number=number, user=user, instance=self._instance, only_if_away=True)
+        command = Leave(number=number, user=user, instance=self._instance, away_since=absence.away_since)
         try:
             self._journal.submit(command, done)
         except Rejected:

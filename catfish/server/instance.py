@@ -63,7 +63,9 @@ class Instance:
         self.database = database_dependency()
         self.journal = Journal(store, settings, self.supervisor.compare_all, self.database)
         self.departures = Departures(self.id, self.supervisor, self.journal, timers)
-        self.rematching = Rematching(self.id, self.supervisor, self.journal, self.departures, settings.rematch_s)
+        self.rematching = Rematching(
+            self.id, self.supervisor, self.journal, self.departures, timers, settings.rematch_s
+        )
         self.publisher = Publisher(self.journal, self.supervisor, self.policy)
         self.archive = Archive(store, self.supervisor, self.policy)
         self.admits: Callable[[str, str], Awaitable[bool]] | None = None

@@ -44,7 +44,9 @@ class Lease:
         """Renew it, for ever. Returns from `start` once the lease is in the store. Raises: StoreUnavailable."""
         await self._renew()
         task_status.started()
-        settings, take_over_from = self._settings, 0.0
+        settings = self._settings
+        # If the store was away until just now, those who are alive have yet to renew theirs.
+        take_over_from = trio.current_time() + settings.lease_s / 3
         while True:
             asked_at = trio.current_time()
             try:

@@ -25,7 +25,7 @@ from catfish.rooms.commands import (
     RoomRecord,
     SendMessage,
 )
-from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, RoomClosed
+from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, MemberLeft, RoomClosed, RoomReady
 from catfish.rooms.model import Member, Message, Room, RoomKind
 from catfish.rooms.policy import bad_request
 from catfish.rooms.ports import Page
@@ -233,19 +233,19 @@ class Participant(Identified):
 
         def matched(answer: Matched) -> tuple[Pairing, LiveRoom, int]:
             peer, member = answer.peer, answer.member
-            known = supervisor.get(answer.record.number)
-            met = peer is not None and (known is None or member.user not in known.members)
             members = [member] if peer is None else [peer, member]
-            live = supervisor.host(answer.record, members, answer.stamp)
-            supervisor.keep_only(live, {each.user for each in members}, answer.stamp)
-            for each in members:
-                live.enter(each, answer.stamp if each is member else 0)
+            live, met = supervisor.bring_together(answer.record, members, answer.stamp)
             if met:
                 joined = MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin)
                 supervisor.tell(live, joined)
+            newcomer = met or not live.members[self.user].listeners
             revision = self._attend(live, answer.record.revision, grace_s, origin)
-            if met:
-                supervisor.tell_ready(live)
+            changed = not self.ended and self._hear_since(live, peer)
+            if live.is_full_pair:
+                if met:
+                    supervisor.tell_ready(live)
+                elif changed or (newcomer and not self.ended):
+                    live.tell_arriving(self, RoomReady(room=live.id))
             return Pairing(room=self._view(live, answer.record), peer=peer), live, revision
 
         disown = self._instance.departures.disown
@@ -254,6 +254,22 @@ class Participant(Identified):
         if live.revision < revision:
             await available(supervisor.fill(live))
         return pairing
+
+    def _hear_since(self, live: LiveRoom, peer: Member | None) -> bool:
+        """Who came to the room or left it since the store answered that `peer` is there, which others of this instance
+        have been told; whether anybody did."""
+        known = {self.user}
+        changed = False
+        if peer is not None:
+            known.add(peer.user)
+            if peer.user not in live.members:
+                live.tell_arriving(self, MemberLeft(room=live.id, user=peer.user, user_name=peer.name, reason="gone"))
+                changed = True
+        for user, presence in live.members.items():
+            if user not in known:
+                live.tell_arriving(self, MemberJoined(room=live.id, member=presence.member))
+                changed = True
+        return changed
 
     async def leave(self, room: str) -> None:
         attendance = self._rooms.pop(room, None)
@@ -275,6 +291,7 @@ class Participant(Identified):
         if self.state == former.id:
             self.state = live.id  # vocabularies of matched rooms remember which one it is
         self._attend(live, revision, attendance.grace_s, attendance.origin)
+        self._hear_since(live, peer)
         told: list[tuple[Event, LiveRoom]] = [
             (RoomClosed(room=former.id), former),
             (MemberJoined(room=live.id, member=peer), live),

@@ -13,13 +13,14 @@ from typing import Any
 import trio
 
 from catfish.errors import Rejected
+from catfish.net.timers import Timers
 from catfish.rooms.commands import Matched, Rematch
 from catfish.rooms.events import MemberJoined, RoomReady
 from catfish.rooms.model import RoomKind
 from catfish.rooms.room import LiveRoom
 from catfish.server.departures import Departures
-from catfish.server.journal import Journal
-from catfish.server.supervisor import RoomSupervisor
+from catfish.server.journal import Doubtful, Journal
+from catfish.server.supervisor import RETRY_S, RoomSupervisor
 
 
 class Rematching:
@@ -31,12 +32,14 @@ class Rematching:
         supervisor: RoomSupervisor,
         journal: Journal,
         departures: Departures,
+        timers: Timers,
         rematch_s: float,
     ) -> None:
         self._instance = instance
         self._supervisor = supervisor
         self._journal = journal
         self._departures = departures
+        self._timers = timers
         self._rematch_s = rematch_s
         self._alone: dict[int, float] = {}
         """Rooms in which somebody waits, and since when that is known."""
@@ -60,18 +63,23 @@ class Rematching:
     def _look(self, live: LiveRoom) -> None:
         """Somebody waits alone in this room, and perhaps another elsewhere."""
         user = next(iter(live.members))
-        if live.number in self._asked or not live.members[user].listeners:
-            return
+        if live.number not in self._asked and live.members[user].listeners:
+            self._asked.add(live.number)
+            live.pins += 1
+            self._ask(live, user)
 
+    def _ask(self, live: LiveRoom, user: str) -> None:
         def done(answer: Any) -> None:
+            if isinstance(answer, Doubtful):
+                # It may have been moved all the same; then it is in the other's room, and nobody here knows.
+                self._timers.call_later(RETRY_S, lambda: self._ask(live, user))
+                return
             self._asked.discard(live.number)
             live.pins -= 1
-            # A refusal (the store is away) is no loss: it is asked again.
+            # Another refusal is no loss: it is asked again if it is still alone.
             if answer is not None and not isinstance(answer, Rejected):
                 self._move(live, user, answer)
 
-        self._asked.add(live.number)
-        live.pins += 1
         try:
             self._journal.submit(Rematch(number=live.number, user=user, instance=self._instance), done)
         except Rejected as refusal:
@@ -80,18 +88,21 @@ class Rematching:
     def _move(self, former: LiveRoom, user: str, answer: Matched) -> None:
         member, peer = answer.member, answer.peer
         assert peer is not None
-        live = self._supervisor.host(answer.record, [peer, member], answer.stamp)
-        live.enter(peer)
-        live.enter(member, answer.stamp)
+        live, met = self._supervisor.bring_together(answer.record, [peer, member], answer.stamp)
         sessions = [listener for listener in former.listeners() if listener.user == user]
-        origin = next((session.origin_in(former.id) for session in sessions), None)
-        self._supervisor.tell(live, MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin))
+        if met:
+            origin = next((session.origin_in(former.id) for session in sessions), None)
+            self._supervisor.tell(live, MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin))
         for session in sessions:
             session.follow(former, live, answer.record.revision, peer)
-        self._supervisor.tell(live, RoomReady(room=live.id))
+        if met and live.is_full_pair:
+            self._supervisor.tell_ready(live)
+        elif live.is_full_pair:
+            live.deliver_to(user, RoomReady(room=live.id))
         for session in sessions:
             live.settle(session)
-        self._supervisor.forget(former)
         if not live.members[user].listeners:
-            # It left the room while the store was at it; so it leaves this one.
-            self._departures.leave_at_once(live, user)
+            self._departures.moved(former, live, user)
+        self._supervisor.forget(former)
+        # Devices of the user on other instances are not moved, and look for a stranger again.
+        self._supervisor.tell_closed(former.number, former.id)

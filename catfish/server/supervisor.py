@@ -190,6 +190,20 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
+    def bring_together(self, record: RoomRecord, members: list[Member], stamp: int) -> tuple[LiveRoom, bool]:
+        """The room of strangers who were matched just now, the one who came last, at `stamp`; and whether those here
+        are still to be told of that one. Whoever of the others has left since then is in the room no more."""
+        *others, member = members
+        known = self._rooms.get(record.number)
+        news = bool(others) and (known is None or member.user not in known.members)
+        live = self.host(record, members, stamp)
+        self.keep_only(live, {each.user for each in members}, stamp)
+        for each in others:
+            if live.departed.get(each.user, 0) < stamp:
+                live.enter(each)
+        live.enter(member, stamp)
+        return live, news
+
     def tell_ready(self, live: LiveRoom) -> None:
         """Both strangers are there. Every instance says so to its own when it hears of the second one: told by itself,
         it might arrive without that one, or before."""

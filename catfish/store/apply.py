@@ -158,7 +158,7 @@ class Applier:
             return Left(last=True, stamp=stamp, members_count=0)
         user = command.user
         own = room.users.get(user, {}).get(command.instance)
-        if own is not None and not (command.only_if_away and own.away_since is None):
+        if own is not None and _is_leaving(own, command.away_since):
             room.remove(own)
             if user not in room.users:
                 self._left(room, user)
@@ -181,12 +181,15 @@ class Applier:
         if not room.users and not room.closed:
             self._shut(room)
 
-    def _mark_away(self, command: Away) -> None:
+    def _mark_away(self, command: Away) -> int | None:
         room = self._rooms.by_number.get(command.number)
         own = None if room is None else room.users.get(command.user, {}).get(command.instance)
-        if own is not None and own.away_since is None:
+        if own is None:
+            return None
+        if own.away_since is None:
             own.away_since = self._rooms.now
             own.changed = True
+        return own.away_since
 
     def _close(self, command: CloseRoom) -> bool | Rejected:
         room = self._rooms.by_number.get(command.number)
@@ -231,16 +234,19 @@ class Applier:
     def _rematch(self, command: Rematch) -> Matched | None:
         user, room = command.user, self._rooms.by_number.get(command.number)
         stranger = None if room is None else room.strangers.get(user)
+        if room is not None and room.closed:
+            return self._moved_before(command)
         if room is None or stranger is None or stranger.place is None:
             return None
         presences = room.users.get(user, {})
         own = presences.get(command.instance)
-        if own is None or own.away or len(presences) > 1:
+        if own is None or own.away:
             return None
         other = self._choose(user, stranger.interests, room)
         if other is None:
             return None
-        room.remove(own)
+        for presence in list(presences.values()):
+            room.remove(presence)
         self._left(room, user)
         self._claim(other)
         self._meet(other, user, stranger.pause_ms)
@@ -264,6 +270,22 @@ class Applier:
                     self._rooms.met[one, other] = self._rooms.now + pause
                     self._rooms.partners.setdefault(user, set()).add(stranger.user)
                     self._rooms.partners.setdefault(stranger.user, set()).add(user)
+
+    def _moved_before(self, command: Rematch) -> Matched | None:
+        """The answer to one that was moved already, and asks again."""
+        user, room = command.user, self._rooms.stranger_of.get(command.user)
+        if room is None or not room.number or command.instance not in room.users.get(user, {}):
+            return None
+        others = [each for each in room.users if each != user]
+        if not others:
+            return None
+        return Matched(
+            record=room.record(),
+            member=room.member(user),
+            peer=room.member(others[0]),
+            stamp=next(self._rooms.positions),
+            apart=self._apart(user),
+        )
 
     def _claim(self, room: RoomState) -> None:
         """Who waits in the room waits no more."""
@@ -415,6 +437,11 @@ class Applier:
         room.reads[command.user] = seq
         room.reads_moved.add(command.user)
         return Read(seq=seq, moved=True)
+
+
+def _is_leaving(own: Presence, away_since: int | None) -> bool:
+    """Whether a user leaves who does so of its own will, or because of an absence."""
+    return away_since is None or (own.away_since is not None and own.away_since <= away_since)
 
 
 def _seen(room: RoomState | None, command: Command) -> RoomState | None:

@@ -113,7 +113,9 @@ class TakeOver:
             Writer(pipeline, rooms, []).write()
         now = _rows(connection, queries.NOW, ())[0][0]
         return [
-            Taken(record=room.record(), member=room.member(user), away_ms=max(now - away_since, 0))
+            Taken(
+                record=room.record(), member=room.member(user), away_ms=max(now - away_since, 0), away_since=away_since
+            )
             for room, user, away_since in moved
             if away_since is not None
         ]
@@ -123,9 +125,10 @@ def _move(room: RoomState, user: str, instance: str, leases: dict[str, int]) -> 
     """Move what dead instances hold of a user: away since the connection was lost, at the latest since the lease ended.
 
     Returns:
-        Since when; None when the user is on `instance` already, which knows what to do.
+        Since when; None when the user is present on `instance`.
     """
     dead = [room.users[user][each] for each in leases]
+    away_since: int | None
     away_since = max(
         leases[presence.instance] if presence.away_since is None else presence.away_since for presence in dead
     )
@@ -136,12 +139,14 @@ def _move(room: RoomState, user: str, instance: str, leases: dict[str, int]) -> 
             user, instance, first.name, first.since, first.position, away_since, address=first.address, stored=False
         )
         room.add(presence)
-    elif own.away_since is not None and own.away_since < away_since:
-        own.away_since = away_since
+    elif own.away_since is None:
+        away_since = None
+    else:
+        own.away_since = away_since = max(own.away_since, away_since)
         own.changed = True
     for presence in dead:
         room.remove(presence)
-    return away_since if own is None else None
+    return away_since
 
 
 def _rows(connection: Connection, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -98,9 +98,9 @@ class Loader:
             self._lock_named(numbers, ids, codes)
         elif numbers:
             self._pipeline.add(queries.LOCK, (int8s(list(numbers)),), self._add_room)
-        if matches:
-            users = texts(list({match.user for match in matches}))
-            self._pipeline.add(queries.LOCK_OWN, (users,), lambda row: own.append(row[0]))
+        if matches or rematches:
+            users = {match.user for match in matches} | {rematch.user for rematch in rematches}
+            self._pipeline.add(queries.LOCK_OWN, (texts(list(users)),), lambda row: own.append(row[0]))
         self._pipeline.fetch()
         # Those whose creation was refused because of its code, when somebody joins by the same id.
         left_out = [join for join in joins if join.create and join.room is not None and self.room_of(join) is None]
@@ -191,7 +191,7 @@ class Loader:
             self._pipeline.add(queries.LOCK_STRANGERS, (both,), self._add_stranger)
             for room in matched:
                 room.guarded = True
-        if matches:
+        if matches or rematches:
             self._read_own([number for number in own if number not in {room.number for room in matched}])
             entire |= {rooms.by_number[number] for number in own if number in rooms.by_number}
         if matches or rematches:

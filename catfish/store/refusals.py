@@ -70,10 +70,10 @@ def unstorable(command: Command) -> Rejected | None:
 
     Postgres has no NUL in text, UTF-8 has no lone surrogates, and integers have 64 bits.
     """
-    for field in msgspec.structs.fields(command):
-        reason = _unstorable_value(getattr(command, field.name), as_json=field.name == "data")
+    for name in command.__struct_fields__:
+        reason = _unstorable_value(getattr(command, name), as_json=name == "data")
         if reason is not None:
-            return Rejected("bad_request", f"{field.name}: {reason}")
+            return Rejected("bad_request", f"{name}: {reason}")
     return None
 
 

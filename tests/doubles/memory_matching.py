@@ -72,38 +72,41 @@ class Matching:
     def rematch(self, command: Rematch) -> Matched | None:
         user, room = command.user, self._shelf.rooms.get(command.number)
         stranger = None if room is None else room.strangers.get(user)
+        if room is not None and room.closed:
+            return self._moved_before(command)
         if room is None or stranger is None or stranger.place is None:
             return None
-        presences = room.of_user(user)
         own = room.presences.get((user, command.instance))
-        if own is None or len(presences) > 1 or self._shelf.away_since(own) is not None:
+        if own is None or self._shelf.away_since(own) is not None:
             return None
         other = self._choose(user, stranger.interests, room)
         if other is None:
             return None
-        self._leave(Leave(number=room.number, user=user, instance=command.instance))
+        for presence in room.of_user(user):
+            self._leave(Leave(number=room.number, user=user, instance=presence.instance))
         self._meet(other, user, stranger.pause_ms)
         other.strangers[user] = Stranger(
             user=user, interests=stranger.interests, place=None, pause_ms=stranger.pause_ms
         )
         member = self._enter(other, user, own.name, command.instance, own.address)
         [peer] = [each for each in self._shelf.members(other) if each.user != user]
-        return Matched(
-            record=other.record(),
-            member=member,
-            peer=peer,
-            stamp=next(self._shelf.positions),
-            apart=self._shelf.apart(user),
-        )
+        return self._answer(other, member, peer)
+
+    def _moved_before(self, command: Rematch) -> Matched | None:
+        """The answer to one that was moved already, and asks again."""
+        for room in self._shelf.rooms.values():
+            others = room.users() - {command.user}
+            if command.user in room.strangers and (command.user, command.instance) in room.presences and others:
+                members = self._shelf.member(room, command.user), self._shelf.member(room, others.pop())
+                return self._answer(room, *members)
+        return None
 
     def _matched(self, room: StoredRoom, command: Match) -> Matched:
         member = self._enter(room, command.user, command.name, command.instance)
         others = [other for other in self._shelf.members(room) if other.user != command.user]
         peer = others[0] if others else None
-        return Matched(
-            record=room.record(),
-            member=member,
-            peer=peer,
-            stamp=next(self._shelf.positions),
-            apart=self._shelf.apart(command.user),
-        )
+        return self._answer(room, member, peer)
+
+    def _answer(self, room: StoredRoom, member: Member, peer: Member | None) -> Matched:
+        stamp, apart = next(self._shelf.positions), self._shelf.apart(member.user)
+        return Matched(record=room.record(), member=member, peer=peer, stamp=stamp, apart=apart)

@@ -95,7 +95,8 @@ class MemoryRooms:
                         member = self.shelf.member(room, user)
                         assert moved.away_since is not None
                         away_ms = max(self.shelf.now() - moved.away_since, 0)
-                        taken.append(Taken(record=room.record(), member=member, away_ms=away_ms))
+                        away_since = moved.away_since
+                        taken.append(Taken(record=room.record(), member=member, away_ms=away_ms, away_since=away_since))
         return taken
 
     # Commands
@@ -120,8 +121,7 @@ class MemoryRooms:
             case Leave():
                 return self._leave(command)
             case Away():
-                self._mark_away(command)
-                return None
+                return self._mark_away(command)
             case Match():
                 return self._matching.match(command)
             case Rematch():
@@ -221,7 +221,10 @@ class MemoryRooms:
             return Left(last=True, stamp=next(self.shelf.positions), members_count=0)
         key = command.user, command.instance
         own = room.presences.get(key)
-        if own is None or (command.only_if_away and own.away_since is None):
+        stays = command.away_since is not None and (
+            own is None or own.away_since is None or own.away_since > command.away_since
+        )
+        if own is None or stays:
             last = not room.of_user(command.user)
             return Left(last=last, stamp=next(self.shelf.positions) if last else 0, members_count=len(room.users()))
         self._remove(room, [key])
@@ -245,11 +248,14 @@ class MemoryRooms:
             if not room.strangers:
                 room.closed_at = self.shelf.now()
 
-    def _mark_away(self, command: Away) -> None:
+    def _mark_away(self, command: Away) -> int | None:
         room = self.shelf.rooms.get(command.number)
         own = None if room is None else room.presences.get((command.user, command.instance))
-        if own is not None and own.away_since is None:
+        if own is None:
+            return None
+        if own.away_since is None:
             own.away_since = self.shelf.now()
+        return own.away_since
 
     def _close(self, command: CloseRoom) -> bool:
         room = self.shelf.room(command.number)
@@ -262,7 +268,7 @@ class MemoryRooms:
     # Members
 
     def _take_over_user(self, room: StoredRoom, user: str, instance: str) -> Presence | None:
-        """Move what dead instances hold of a user; None when there is none, or the user is on `instance` already."""
+        """Move what dead instances hold of a user; None when there is none, or the user is present on `instance`."""
         now = self.shelf.now()
         dead = [
             presence
@@ -276,9 +282,10 @@ class MemoryRooms:
             del room.presences[user, presence.instance]
         own = room.presences.get((user, instance))
         if own is not None:
-            if own.away_since is not None:
-                own.away_since = max(own.away_since, away_since)
-            return None
+            if own.away_since is None:
+                return None
+            own.away_since = max(own.away_since, away_since)
+            return own
         moved = msgspec.structs.replace(dead[0], instance=instance, away_since=away_since)
         room.presences[user, instance] = moved
         return moved

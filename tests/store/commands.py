@@ -50,8 +50,8 @@ def join(room: str | None, user: str, instance: str = "i1", *, code: str | None 
     )
 
 
-def leave(number: int, user: str, instance: str = "i1", *, only_if_away: bool = False) -> Leave:
-    return Leave(number=number, user=user, instance=instance, only_if_away=only_if_away)
+def leave(number: int, user: str, instance: str = "i1", *, away_since: int | None = None) -> Leave:
+    return Leave(number=number, user=user, instance=instance, away_since=away_since)
 
 
 def away(number: int, user: str, instance: str = "i1") -> Away:

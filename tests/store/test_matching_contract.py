@@ -105,10 +105,28 @@ async def test_two_who_wait_apart_are_brought_together(store: Store) -> None:
     assert (moved.peer.user, moved.member.user, moved.stamp > 0) == ("eve", "bob", True)
     assert [member.user for member in await store.members(moved.record.number, 10)] == ["eve", "bob"]
     assert await store.revisions([number]) == {}
+    # Asked again, because the answer was lost, it is the same.
+    again = await perform(store, rematch(number, "bob"), Matched)
+    assert again.record.number == moved.record.number
+    assert again.peer is not None
+    assert (again.peer.user, again.member.user, again.stamp > moved.stamp) == ("eve", "bob", True)
     # Neither waits any more, and who comes next waits alone.
     assert (await perform(store, match("zoe"), Matched)).peer is None
     for user in ("bob", "eve"):
         assert await store.commit([rematch(moved.record.number, user)]) == [None]
+
+
+async def test_who_waits_on_two_instances_is_moved_by_one_of_them(store: Store) -> None:
+    number = await pair(store)
+    waiting = await perform(store, match("eve"), Matched)
+    await store.commit([leave(number, "ada"), join(waiting.record.room.id, "eve", "i2", create=False)])
+    await store.commit([away(waiting.record.number, "eve", "i2")])
+    assert await store.commit([rematch(waiting.record.number, "eve", "i2")]) == [None]
+    moved = await perform(store, rematch(waiting.record.number, "eve", "i1"), Matched)
+    assert moved.record.number == number
+    assert await store.members(waiting.record.number, 10) == []
+    left = await perform(store, leave(waiting.record.number, "eve", "i2"), Left)
+    assert (left.last, left.members_count) == (True, 0)
 
 
 async def test_who_waits_alone_or_not_at_all_stays_where_it_is(store: Store) -> None:
@@ -121,7 +139,7 @@ async def test_who_waits_alone_or_not_at_all_stays_where_it_is(store: Store) -> 
     waiting = await perform(store, match("eve", avoid=("bob",)), Matched)
     await store.commit([away(waiting.record.number, "eve")])
     assert await store.commit([rematch(number, "bob")]) == [None]
-    assert await store.commit([away(number, "bob"), rematch(number, "bob")]) == [None, None]
+    assert (await store.commit([away(number, "bob"), rematch(number, "bob")]))[1] is None
 
 
 async def test_two_who_look_for_each_other_at_once_move_only_one(store: Store) -> None:

@@ -109,15 +109,22 @@ async def test_leaving_a_room_in_which_one_is_not_is_answered_all_the_same(store
 
 async def test_an_away_member_stays_until_it_leaves_and_may_come_back(store: Store) -> None:
     number = await make_room(store, "lobby", "ada", "bob")
-    assert await store.commit([away(number, "bob")]) == [None]
+    (since,) = await store.commit([away(number, "bob")])
+    assert type(since) is int
+    assert await store.commit([away(number, "bob")]) == [since]
     assert [member.away for member in await store.members(number, 10)] == [False, True]
     back = await perform(store, join("lobby", "bob"), Joined)
     assert not back.first
     assert not back.member.away
-    left = await perform(store, leave(number, "bob", only_if_away=True), Left)
+    left = await perform(store, leave(number, "bob", away_since=since), Left)
     assert (left.last, left.members_count) == (False, 2)
-    await store.commit([away(number, "bob"), away(number, "nobody"), away(987_654_321, "bob")])
-    left = await perform(store, leave(number, "bob", only_if_away=True), Left)
+    await trio.sleep(0.01)
+    later, *others = await store.commit([away(number, "bob"), away(number, "nobody"), away(987_654_321, "bob")])
+    assert others == [None, None]
+    assert type(later) is int
+    left = await perform(store, leave(number, "bob", away_since=since), Left)
+    assert (left.last, left.members_count) == (False, 2)
+    left = await perform(store, leave(number, "bob", away_since=later), Left)
     assert (left.last, left.members_count) == (True, 1)
 
 
@@ -324,7 +331,7 @@ async def test_members_of_an_instance_that_stopped_are_away_and_can_be_taken_ove
     assert await store.take_over("i2", 10) == []
     back = await perform(store, join("lobby", "ada", "i2"), Joined)
     assert (back.first, back.member.away) == (False, False)
-    left = await perform(store, leave(number, "bob", "i2", only_if_away=True), Left)
+    left = await perform(store, leave(number, "bob", "i2", away_since=taken[1].away_since), Left)
     assert (left.last, left.members_count) == (True, 1)
 
 
@@ -338,12 +345,21 @@ async def test_members_of_an_instance_that_died_are_away_since_its_lease_ended(s
     assert not await store.renew_lease("i1", 60)
 
 
-async def test_a_member_who_is_on_the_new_instance_already_is_not_reported(store: Store) -> None:
+async def test_a_member_who_is_present_on_the_new_instance_is_not_reported(store: Store) -> None:
     await store.renew_lease("i1", 60)
     number = await make_room(store, "lobby", "ada", "bob")
-    await store.commit([join("lobby", "ada", "i2"), join("lobby", "bob", "i2"), away(number, "bob", "i2")])
+    await store.commit([join("lobby", "ada", "i2"), join("lobby", "bob", "i2")])
+    _, before = await store.commit([away(number, "bob", "i1"), away(number, "bob", "i2")])
+    assert type(before) is int
+    await store.commit([join("lobby", "bob", "i1")])
+    await trio.sleep(0.01)
     await store.end_lease("i1")
-    assert await store.take_over("i2", 10) == []
+    # Who was lost again, on the instance that stopped, has the whole grace period anew.
+    (taken,) = await store.take_over("i2", 10)
+    assert taken.member.user == "bob"
+    assert taken.away_since > before
+    left = await perform(store, leave(number, "bob", "i2", away_since=before), Left)
+    assert not left.last
     assert [member.away for member in await store.members(number, 10)] == [False, True]
     left = await perform(store, leave(number, "ada", "i2"), Left)
     assert (left.last, left.members_count) == (True, 1)

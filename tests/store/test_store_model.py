@@ -64,6 +64,8 @@ SOON_MS, LATER_MS = 0, 3_600_000
 SEEDS = int(os.environ.get("CATFISH_TEST_SEEDS", "10"))
 """More of them look at more; a seed that fails is printed with the name of its test."""
 UNKNOWN = 987_654_321
+FAR = 2**52
+"""A time that has not come."""
 
 
 class Player:
@@ -94,7 +96,7 @@ class Player:
                              address=draw.choice(ADDRESSES), restores=draw.choice((0, 0, 0, 1)))),
             (1, lambda: join(None, user, instance, code=draw.choice(list(CODES.values())), create=False)),
             (1, lambda: create(room, user, kind=kind, access=access, code=CODES.get(room), capacity=3)),
-            (5, lambda: leave(number, user, instance, only_if_away=chance(0.3))),
+            (5, lambda: leave(number, user, instance, away_since=draw.choice((None, None, None, 0, FAR)))),
             (3, lambda: away(number, user, instance)),
             (2, lambda: rematch(number, user, instance)),
             (5, lambda: match(user, *draw.sample(INTERESTS, draw.randint(0, 2)), instance=instance,
@@ -169,6 +171,8 @@ def shared(answer: Any, player: Player) -> Any:
     """Without what differs from store to store: numbers, ids, the database's time."""
     if isinstance(answer, Rejected):
         return "Rejected", answer.code
+    if type(answer) is int:
+        return "away since"
     if isinstance(answer, Sent) and answer.repeated:
         # Whether the message already shows what the same batch did to it is not promised.
         return "Sent before", answer.message.seq, answer.revision
@@ -178,7 +182,7 @@ def shared(answer: Any, player: Player) -> Any:
         if isinstance(value, list | tuple):
             return [clean(item) for item in value]
         if isinstance(value, dict):
-            dropped = {"since", "id"} if "seq" in value and "user" in value else {"since"}
+            dropped = {"since", "away_since"} | ({"id"} if "seq" in value and "user" in value else set())
             kept = {key: clean(item) for key, item in value.items() if key not in dropped}
             if "number" in kept:
                 kept["number"] = names.get(kept["number"], "new")
