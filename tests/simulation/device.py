@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from catfish.wire.native import Event, Refusal, Reply
+from tests.simulation.clock import Bell
 from tests.simulation.network import Link
 
 if TYPE_CHECKING:
+    from tests.simulation.network import Node
     from tests.simulation.world import World
 
 REPLY_S = 20.0
@@ -32,13 +34,12 @@ class View:
         self.seq: int | None = None
         """The last message; None before the first join."""
         self.messages: dict[int, dict[str, Any]] = {}
-        self.members: set[str] = set()
+        self.members: dict[str, float] = {}
+        """And since when it knows of each."""
         self.held: list[tuple[str, Any]] | None = None
         """Messages and edits that came while missed messages are being read."""
-        self.torn = False
-        """The connection broke while missed messages were read: edits that came meanwhile were let go with it."""
-        self.read_to = 0
-        """Reading runs ahead of being told: up to here messages may come once more."""
+        self.missed_to = 0
+        """The last message to be read; those behind it are told."""
         self.pending: dict[str, str] = {}
         """What was sent and not acknowledged: contents by client id."""
 
@@ -54,10 +55,14 @@ class Device:
         self.link: Link | None = None
         self.staying = True
         """Comes back when it loses the connection."""
+        self.nodes: dict[Node, float] = {}
+        """Instances that it was connected to, and until when; inf: still."""
         self.settled = False
         """Connected, in its rooms, and everything it sent is acknowledged."""
-        self._lost = trio.Event()
-        self._replies: dict[int, tuple[str, trio.Event, list[Any]]] = {}
+        self._lost = True
+        self._bell = Bell(world.clock)
+        """Rings when a reply comes, and when the connection is lost."""
+        self._replies: dict[int, tuple[str, list[Any]]] = {}
         self._sends: dict[int, tuple[View, str]] = {}
         self._last_id = 0
         self._sent = 0
@@ -79,9 +84,9 @@ class Device:
             except Lost:
                 self._disconnected()
             if not self.world.calm:
-                await trio.sleep(self.rng.choice((0.0, 0.1, 1.0, 5.0, 9.0, 12.0, 30.0)) * self.rng.random())
+                await self.world.clock.sleep(self.rng.choice((0.0, 0.1, 1.0, 5.0, 9.0, 12.0, 30.0)) * self.rng.random())
             else:
-                await trio.sleep(self.rng.random())
+                await self.world.clock.sleep(self.rng.random())
         self.say("is gone for good")
 
     def cut(self, unnoticed_s: float) -> None:
@@ -89,14 +94,15 @@ class Device:
         if self.link is not None:
             self.say(f"loses its connection, unnoticed for {unnoticed_s} s")
             self.link.cut(unnoticed_s)
-            self._lost.set()
+            self._lose()
 
     async def _connect(self) -> None:
         node = self.world.pick()
         if node is None:
             raise Lost
-        self._lost = trio.Event()
-        self.link = Link(node, self._receive, self._lost.set)
+        self._lost = False
+        self.link = Link(node, self._receive, self._lose, self._missed)
+        self.nodes[node] = float("inf")
         self.say(f"connects to {node.name}")
         await self.ask("hello", {"user": self.user})
         await self.come_back()
@@ -111,8 +117,20 @@ class Device:
         for client_id, content in view.pending.items():
             self._transmit(view, client_id, content)
 
+    def enter(self, room: str) -> None:
+        """It is told that it is in a room."""
+        if self.link is not None and not self.link.missed:
+            self.world.presences.entered(self, room)
+
+    def _missed(self) -> None:
+        """The server may miss this device from now on."""
+        assert self.link is not None
+        self.nodes[self.link.node] = trio.current_time()
+        for view in self.views.values():
+            self.world.presences.lost(self, view.room)
+
     def _disconnected(self) -> None:
-        if self.link is not None and not self._lost.is_set():
+        if self.link is not None and not self._lost:
             self.link.cut(self.rng.choice((0.0, 5.0)))
         self.link = None
         self.settled = False
@@ -120,10 +138,7 @@ class Device:
         self._sends.clear()
         for view in self.views.values():
             view.inside = False
-            view.torn = view.torn or view.held is not None
             view.held = None
-            view.read_to = 0
-            self.world.left(self, view.room)
 
     async def act(self) -> None:
         """One thing that people do."""
@@ -155,10 +170,15 @@ class Device:
         self._send_again(self.views[room])
 
     async def _pause(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self._lost.wait()
-        if self._lost.is_set():
+        until = trio.current_time() + seconds
+        while not self._lost and trio.current_time() < until:
+            await self._bell.wait(until - trio.current_time())
+        if self._lost:
             raise Lost
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._bell.ring()
 
     # Requests
 
@@ -173,21 +193,15 @@ class Device:
     async def _ask_once(self, event: str, data: Any) -> Any:
         assert self.link is not None
         self._last_id += 1
-        id, answered, answers = self._last_id, trio.Event(), list[Any]()
-        self._replies[id] = event, answered, answers
+        id, answers = self._last_id, list[Any]()
+        self._replies[id] = event, answers
         self.link.ask(event, data, id)
-        with trio.move_on_after(REPLY_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, nursery.cancel_scope)
-                await answered.wait()
-                nursery.cancel_scope.cancel()
-        if self._lost.is_set() or not answers:
+        until = trio.current_time() + REPLY_S
+        while not (answers or self._lost) and trio.current_time() < until:
+            await self._bell.wait(until - trio.current_time())
+        if self._lost or not answers:
             raise Lost
         return answers[0]
-
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        await self._lost.wait()
-        scope.cancel()
 
     async def _join(self, room: str) -> None:
         view = self.views.setdefault(room, View(room))
@@ -205,20 +219,27 @@ class Device:
             if isinstance(page, Refusal):
                 self.fail(f"history of {room} refused: {page}")
                 raise Lost
-            for message in page["messages"]:
-                if message["seq"] > (view.seq or 0):
-                    self._take(view, message)
-                view.read_to = max(view.read_to, message["seq"])
-            if not page["more"]:
-                held, view.held = view.held, None
-                for name, data in held:
-                    self._hear(name, data)
+            # What is behind `missed_to` is told. Whoever took it from here would come back, if it were cut now, as one
+            # who knows of every change up to it.
+            missed = [message for message in page["messages"] if (view.seq or 0) < message["seq"] <= view.missed_to]
+            if not missed:
+                self.fail(f"{room} has no messages behind {view.seq}, of {view.missed_to}")
+            for message in missed:
+                self._take(view, message)
+            self._release(view)
+
+    def _release(self, view: View) -> None:
+        """Hear what was held, once all that was missed has been read."""
+        if view.held is not None and view.seq == view.missed_to:
+            held, view.held = view.held, None
+            for name, data in held:
+                self._hear(name, data)
 
     def refused(self, room: str, refusal: Refusal) -> None:
         self.fail(f"joining {room} is refused: {refusal}")
 
     async def _leave(self, room: str) -> None:
-        self.world.leaves(self, room)
+        self.world.presences.leaves(self, room)
         answer = await self.ask("room:leave", {"room": room})
         if isinstance(answer, Refusal):
             self.fail(f"leaving {room} is refused: {answer}")
@@ -256,13 +277,13 @@ class Device:
         if envelope.id in self._sends:
             self._acknowledged(envelope, *self._sends.pop(envelope.id))
             return
-        event, answered, answers = self._replies.pop(envelope.id)
+        event, answers = self._replies.pop(envelope.id)
         if isinstance(envelope, Refusal):
             answers.append(envelope)
         else:
             self.replied(event, envelope.data)
             answers.append(envelope.data)
-        answered.set()
+        self._bell.ring()
 
     def _acknowledged(self, envelope: Reply | Refusal, view: View, client_id: str) -> None:
         if isinstance(envelope, Reply):
@@ -290,12 +311,12 @@ class Device:
             for view in self.views.values():
                 if view.room not in self.wanted:
                     view.inside = False
-                    self.world.left(self, view.room)
+                    self.world.presences.lost(self, view.room)
 
     def _joined(self, view: View, data: dict[str, Any]) -> None:
         view.inside = True
-        self.world.entered(self, view.room)
-        view.members = {member["user"] for member in data["members"]}
+        self.enter(view.room)
+        view.members = {member["user"]: trio.current_time() for member in data["members"]}
         if self.user not in view.members:
             self.fail(f"joined {view.room} and is not among its members")
         if view.seq is None:
@@ -310,7 +331,7 @@ class Device:
         if view.seq < data["seq"]:
             if not data["more"]:
                 self.fail(f"the join to {view.room} brings messages to {view.seq} of {data['seq']} and no more")
-            view.held = []
+            view.held, view.missed_to = [], data["seq"]
         for message in data.get("changed", ()):
             if message["seq"] in view.messages:
                 view.messages[message["seq"]] = message
@@ -319,8 +340,6 @@ class Device:
         seq = message["seq"]
         if view.seq is None:
             view.seq = seq - 1
-        if seq <= min(view.read_to, view.seq or 0):
-            return
         if seq != (view.seq or 0) + 1:
             self.fail(f"message {seq} of {view.room} comes behind {view.seq}")
         view.seq = seq
@@ -347,25 +366,25 @@ class Device:
             case "chat:edited":
                 if data["seq"] in view.messages:
                     view.messages[data["seq"]] = view.messages[data["seq"]] | {"content": data["content"]}
-                elif data["seq"] > (view.seq or 0):
+                elif view.seq is not None and data["seq"] > view.seq:
                     self.fail(f"message {data['seq']} of {view.room} is edited before it came")
             case "room:joined":
                 user = data["member"]["user"]
                 self.say(f"hears that {user} joined {view.room}")
                 if user in view.members:
                     self.fail(f"{user} joined {view.room} and was there already")
-                view.members.add(user)
+                view.members[user] = trio.current_time()
             case "room:left":
                 self.say(f"hears that {data['user']} left {view.room} ({data['reason']})")
                 if data["user"] not in view.members:
                     self.fail(f"{data['user']} left {view.room} and was not there")
-                view.members.discard(data["user"])
-                self.heard_left(view, data)
+                self.heard_left(view, data["user"], data["reason"], view.members.pop(data["user"], 0.0))
             case "room:ready":
                 if len(view.members) != 2:
                     self.fail(f"{view.room} is ready with {view.members}")
             case _:
                 self.fail(f"unexpected event {name}: {data}")
 
-    def heard_left(self, view: View, data: dict[str, Any]) -> None:
-        self.world.heard_left(self, view.room, data["user"], data["reason"])
+    def heard_left(self, view: View, user: str, reason: str, known_since: float) -> None:
+        if reason == "gone":
+            self.world.heard_gone(self, view.room, user, known_since)

@@ -9,32 +9,36 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import TypeVar
 
-import trio
-
 from catfish.errors import Rejected
 from catfish.rooms.commands import Answer, Command, RoomRecord, SendMessage
 from catfish.rooms.events import DurableEvent
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Figures, Page, Store, StoreUnavailable, Taken
 from tests.doubles.memory_store import MemoryStore
+from tests.simulation.clock import VirtualClock
 
 T = TypeVar("T")
+PATH_S = 0.02
+"""Most seconds for either way of a call while nothing is wrong."""
 
 
 class StorePath(Store):
     """One instance's way to the store that all share: it takes time, and it breaks, before or after the change."""
 
-    def __init__(self, store: MemoryStore, rng: Random, say: Callable[[str], None]) -> None:
+    def __init__(self, store: MemoryStore, rng: Random, clock: VirtualClock, say: Callable[[str], None]) -> None:
         self._say = say
         self._store = store
         self.moderation = store.moderation
         self._rng = rng
+        self._clock = clock
         self.cut = False
         self.failing = 0.0
         """Chance that a call fails."""
-        self.slow_s = 0.02
+        self.slow_s = PATH_S
         """Most seconds for either way of a call."""
         self._unconfirmed: dict[int, tuple[Command, Answer | Rejected]] = {}
+        self._untold: list[Taken] = []
+        """Taken over by a call whose answer was lost."""
 
     async def _call(self, calling: Callable[[], Awaitable[T]]) -> T:
         await self._travel()
@@ -43,7 +47,7 @@ class StorePath(Store):
         return result
 
     async def _travel(self) -> None:
-        await trio.sleep(self._rng.uniform(0, self.slow_s))
+        await self._clock.sleep(self._rng.uniform(0, self.slow_s))
         if self.cut or self._rng.random() < self.failing:
             raise StoreUnavailable("the simulated path to the store is broken")
 
@@ -94,4 +98,12 @@ class StorePath(Store):
         await self._call(lambda: self._store.end_lease(instance))
 
     async def take_over(self, instance: str, limit: int) -> list[Taken]:
-        return await self._call(lambda: self._store.take_over(instance, limit))
+        """As the real one does, it reports what an earlier call moved whose answer was lost."""
+        await self._travel()
+        taken, self._untold = self._untold or await self._store.take_over(instance, limit), []
+        try:
+            await self._travel()
+        except StoreUnavailable:
+            self._untold = taken
+            raise
+        return taken

@@ -31,7 +31,7 @@ class Node:
     def __init__(self, world: World, name: str, settings: Settings) -> None:
         self.world = world
         self.name = name
-        self.path = StorePath(world.store, world.rng, lambda what: world.say(f"{name} {what}"))
+        self.path = StorePath(world.store, world.rng, world.clock, lambda what: world.say(f"{name} {what}"))
         self.timers = Timers()
         self.instance = Instance(settings, self.path, self.timers)
         supervisor = self.instance.supervisor
@@ -41,6 +41,9 @@ class Node:
         self.links: dict[Link, None] = {}
         self.accepting = False
         self.alive = True
+        self.troubled = False
+        """Its way to the store is cut, or slow, or fails now and then."""
+        self.troubled_until = float("-inf")
         self.nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -69,6 +72,10 @@ class Node:
                 # As a service manager does with one that cannot start because the store is away.
                 self.world.say(f"{self.name} cannot start yet: {error!r}")
                 await trio.sleep(1)
+
+    def is_troubled_since(self, since: float) -> bool:
+        """Whether something was wrong with its way to the store after that."""
+        return self.troubled or self.troubled_until > since
 
     def kill(self) -> None:
         """As `kill -9` does: nothing is said to anybody."""
@@ -103,11 +110,17 @@ class Link:
     compresses = False
     head = RequestHead("GET", "/ws", "/ws", "", (1, 1), {})
 
-    def __init__(self, node: Node, receive: Callable[[Any], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, receive: Callable[[Any], None], lost: Callable[[], None], on_missed: Callable[[], None]
+    ) -> None:
+        """`lost` is called when the client notices that the connection is gone, `on_missed` as soon as either side may
+        notice."""
         self._world = node.world
-        self._node = node
+        self.node = node
         self._receive = receive
         self._lost = lost
+        self._on_missed = on_missed
+        self.missed = False
         # A generator of its own: the server goes through sets of sessions, in an order that no seed decides.
         self._rng = Random(self._world.rng.random())
         self._latency_s = self._rng.choice((0.0, 0.01, 0.3))
@@ -128,7 +141,12 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the crash boundary of a connection's task
                 self._world.fail(f"a session crashed: {error!r}")
                 self.close(INTERNAL_ERROR)
-        self._node.links.pop(self, None)
+        self.node.links.pop(self, None)
+
+    def _miss(self) -> None:
+        if not self.missed:
+            self.missed = True
+            self._on_missed()
 
     # The client's side
 
@@ -136,15 +154,16 @@ class Link:
         """Send a request."""
         message = MSGPACK.encode_request(event, data, id)
         self._up_at = max(self._up_at, trio.current_time() + self._rng.uniform(0, self._latency_s))
-        self._world.at(self._up_at, lambda: self._deliver_up(message))
+        self._world.clock.at(self._up_at, lambda: self._deliver_up(message))
 
     def cut(self, unnoticed_s: float) -> None:
         """The client loses the connection; the server notices after so many seconds."""
         self._broken = True
+        self._miss()
         self._world.later(unnoticed_s, lambda: self._end(GOING_AWAY))
 
     def _deliver_up(self, message: bytes) -> None:
-        if self._broken or self._closed or not self._node.alive:
+        if self._broken or self._closed or not self.node.alive:
             return
         try:
             self.session.receive(message)
@@ -160,11 +179,11 @@ class Link:
         if self._closed or self._broken:
             return
         self._down_at = max(self._down_at, trio.current_time() + self._rng.uniform(0, self._latency_s))
-        self._world.at(self._down_at, lambda: self._deliver_down(frame))
+        self._world.clock.at(self._down_at, lambda: self._deliver_down(frame))
 
     def close(self, close: Close) -> None:
         if not self._closed:
-            self._world.at(self._down_at, self._lose)
+            self._world.clock.at(self._down_at, self._lose)
             self._end(close)
 
     def pause_reading(self) -> None:
@@ -180,6 +199,7 @@ class Link:
     def break_off(self) -> None:
         """The server is gone."""
         self._closed = True
+        self._miss()
         self._world.later(self._rng.uniform(0, 1), self._lose)
 
     def _lose(self) -> None:
@@ -188,8 +208,9 @@ class Link:
             self._lost()
 
     def _end(self, close: Close) -> None:
-        if self._closed or not self._node.alive:
+        if self._closed or not self.node.alive:
             return
         self._closed = True
+        self._miss()
         self.session.closed(close)
         self._world.later(5.0, self._scope.cancel)

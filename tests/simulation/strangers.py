@@ -16,16 +16,15 @@ ENDED = frozenset(("forbidden", "room_closed", "no_such_room"))
 """What is answered when the room of a stranger is there no more."""
 
 
-PATIENCE_S = 10.0
-"""After which one who waits looks again: somebody may have come, and waits as well, while this one was away."""
-
-
 class Stranger(Device):
     def __init__(self, world: World, user: str) -> None:
         super().__init__(world, user, user, [])
         self.alone = False
-        """Somebody was there, or would have come, and is not there: time to look for another one."""
-        self.waits_since: float | None = None
+        """Somebody was there and is not there any more."""
+        self.impatient = world.rng.random() < 0.5
+        """Looks for another one then; others leave it to the server to bring them to one who waits."""
+        self.homeless = False
+        """The room was closed. If the server has brought it to another one, it hears of that next."""
 
     async def come_back(self) -> None:
         await super().come_back()
@@ -33,16 +32,14 @@ class Stranger(Device):
             await self._look("room:match")
 
     async def act(self) -> None:
-        if self.waits_since is not None and trio.current_time() - self.waits_since > PATIENCE_S:
-            self.alone = True
-        if self.alone:
+        if self.homeless or (self.alone and self.impatient):
             await self._pause(self.rng.choice((0.0, 0.1, 2.0)))
-            if self.alone:
+            if self.homeless or self.alone:
                 await self._look("room:next")
             return
-        if self.world.calm or self.rng.random() < 0.9:
+        if self.world.calm or self.rng.random() < (0.5 if self.world.crowded else 0.9):
             await super().act()
-            self.settled = self.settled and not self.alone
+            self.settled = self.settled and not self.homeless
         else:
             await self._pause(self.rng.choice((0.1, 3.0)))
             await self._look("room:next")
@@ -52,7 +49,7 @@ class Stranger(Device):
 
     async def _look(self, event: str) -> None:
         for room in self.wanted:
-            self.world.leaves(self, room)
+            self.world.presences.leaves(self, room)
         self.settled = False
         answer = await self.ask(event, {})
         if isinstance(answer, Refusal):
@@ -78,7 +75,7 @@ class Stranger(Device):
         room = data["room"]["id"]
         peer = data.get("peer")
         for old in [view for name, view in self.views.items() if name != room]:
-            self.world.left(self, old.room)
+            self.world.presences.leaves(self, old.room)
             del self.views[old.room]
         view = self.views[room] = self.views.get(room) or View(room)
         if view.seq is None:
@@ -88,14 +85,14 @@ class Stranger(Device):
             view.messages.clear()
         view.inside = True
         view.pending.clear()
-        view.members = {self.user} | ({peer["user"]} if peer is not None else set())
+        users = [self.user, *([] if peer is None else [peer["user"]])]
+        view.members = dict.fromkeys(users, trio.current_time())
         self.wanted = [room]
-        self.alone = False
-        self.waits_since = trio.current_time() if peer is None else None
+        self.alone = self.homeless = False
         self.say(f"is in {room} with {peer and peer['user']}")
         if data["matched"] != (peer is not None) or (peer is not None and peer["user"] == self.user):
             self.fail(f"a pairing that is none: {data}")
-        self.world.entered(self, room)
+        self.enter(room)
 
     def send_refused(self, view: View, client_id: str, refusal: Refusal) -> None:
         """It looks for another room already; or both were taken for gone, with an instance that could not be reached,
@@ -106,29 +103,27 @@ class Stranger(Device):
 
     def follow(self, room: str) -> View | None:
         """Two who waited are brought together: the room of one is closed, and it hears of the other in another one."""
-        if not self.alone:
+        if not self.homeless:
             return None
+        self.homeless = False
         view = self.views[room] = View(room)
         view.inside = True
-        view.torn = True  # what was sent there before is not told
-        view.members = {self.user}
+        view.members = {self.user: trio.current_time()}
         self.wanted = [room]
-        self.world.entered(self, room)
+        self.enter(room)
         return view
 
     def _hear(self, name: str, data: Any) -> None:
         if name == "room:closed" and data["room"] in self.views:
             self.views[data["room"]].pending.clear()
             self.views[data["room"]].inside = False
-            self.world.leaves(self, data["room"])
-            self.world.left(self, data["room"])
-            self.alone = True
+            self.world.presences.leaves(self, data["room"])
+            self.homeless = True
             return
         super()._hear(name, data)
         if name == "room:joined":
             self.alone = False
-            self.waits_since = None
 
-    def heard_left(self, view: View, data: dict[str, Any]) -> None:
-        super().heard_left(view, data)
+    def heard_left(self, view: View, user: str, reason: str, known_since: float) -> None:
+        super().heard_left(view, user, reason, known_since)
         self.alone = True

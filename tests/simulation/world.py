@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import math
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import trio
-import trio.testing
 
 from catfish.config import Settings
+from catfish.rooms import codes
+from catfish.server.native import NativeSession
+from catfish.server.participant import Participant
 from tests.doubles.memory_mirror import Faults, MemoryNetwork
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation import checker
+from tests.simulation.clock import VirtualClock, without_events
 from tests.simulation.device import Device
+from tests.simulation.faults import PATH_S
 from tests.simulation.network import Node
+from tests.simulation.presence import Presences
 from tests.simulation.strangers import Stranger
 
 NODES = 3
@@ -30,6 +36,7 @@ FAILURES_MAX = 20
 class World:
     def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
         self.rng = rng = random.Random(seed)
+        self.clock = VirtualClock()
         self.failures: list[str] = []
         self.acknowledged: dict[tuple[str, str, str], int] = {}
         """Sequence numbers by room, user and client id."""
@@ -47,26 +54,26 @@ class World:
         self.store._clock_start = (1_700_000_000.0, 0.0)  # the same in every run
         self.network = MemoryNetwork(seed)
         self.nodes: list[Node | None] = [None] * NODES
+        self.crowded = rng.random() < 0.1
+        """Many strangers and little else."""
         rooms = ["lobby", "den"]
         self.devices: list[Device] = []
-        for index in range(5):
+        for index in range(1 if self.crowded else 5):
             user = f"user{index}"
             for device in "ab" if index < 2 else "a":
                 self.devices.append(Device(self, user, f"{user}{device}", rng.sample(rooms, rng.choice((1, 2)))))
-        self.strangers = [Stranger(self, f"stranger{index}") for index in range(rng.choice((0, 3, 4)))]
+        self.strangers = [
+            Stranger(self, f"stranger{index}") for index in range(25 if self.crowded else rng.choice((0, 3, 4)))
+        ]
         self.devices += self.strangers
         self.faults = rng.sample(list(FAULTS), rng.choice((1, 2, 3, len(FAULTS))))
         """The kinds of faults of this run."""
-        self.ends_at = rng.choice((30.0, 60.0, 90.0))
+        if self.crowded and "kills" not in self.faults:
+            self.faults.append("kills")
+        self.ends_at = 30.0 if self.crowded else rng.choice((30.0, 60.0, 90.0))
         self.nursery: trio.Nursery
         self._tell = tell
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._counter = itertools.count()
-        self._scope = trio.CancelScope()
-        self._inside: dict[tuple[str, str], set[Device]] = {}
-        self._absent_since: dict[tuple[str, str], float] = {}
-        self._longest_absence: dict[tuple[str, str], float] = {}
-        self._lost_at: dict[str, list[float]] = {}
+        self.presences = Presences(self)
 
     # What happened
 
@@ -80,63 +87,13 @@ class World:
         if len(self.failures) >= FAILURES_MAX:
             self.nursery.cancel_scope.cancel()
 
-    def entered(self, device: Device, room: str) -> None:
-        """A device is told that it is in a room."""
-        key = device.user, room
-        if not self._inside.setdefault(key, set()):
-            since = self._absent_since.pop(key, math.inf)
-            self._longest_absence[key] = max(self._longest_absence.get(key, 0.0), trio.current_time() - since)
-        self._inside[key].add(device)
-
-    def leaves(self, device: Device, room: str) -> None:
-        """A device leaves of its own will; members who do not hear of it are told later that its user is gone."""
-        self._longest_absence[device.user, room] = math.inf
-
-    def left(self, device: Device, room: str) -> None:
-        """A device has left a room, or has lost its connection."""
-        key = device.user, room
-        inside = self._inside.setdefault(key, set())
-        if device in inside:
-            inside.discard(device)
-            self._lost_at.setdefault(device.user, []).append(trio.current_time())
-            if not inside:
-                self._absent_since[key] = trio.current_time()
-
-    def heard_left(self, witness: Device, room: str, user: str, reason: str) -> None:
+    def heard_gone(self, witness: Device, room: str, user: str, known_since: float) -> None:
         """A member is told that another is gone: that one must have been away for the grace period."""
-        key = user, room
-        if reason != "gone" or key not in self._longest_absence:
-            return
-        longest = self._longest_absence[key]
-        lost = [at for at in self._lost_at.get(user, ()) if at > trio.current_time() - self.settings.grace_s * 1.5]
-        if len(lost) > 1:
-            # Known: a second instance that is lost within one grace period does not begin it anew.
-            return
-        if key in self._absent_since:
-            longest = max(longest, trio.current_time() - self._absent_since[key])
-        if longest < self.settings.grace_s * 0.9 and not self.excused:
-            witness.fail(f"is told that {user} is gone from {room}, who was never away for longer than {longest:.1f} s")
+        if not self.presences.was_away(user, room, known_since) and not self.presences.is_excused(user):
+            witness.fail(f"is told that {user} is gone from {room}, who was not away for {self.settings.grace_s} s")
 
-    excused = False
-    """An instance has been cut off from the store, so that the others rightly took it for dead."""
-
-    # Time
-
-    def at(self, when: float, do: Callable[[], None]) -> None:
-        """Do something at a point in time; what is due at the same time is done in the order of the calls."""
-        heapq.heappush(self._heap, (when, next(self._counter), do))
-        if when < self._scope.deadline:
-            self._scope.deadline = when
-
-    def later(self, seconds: float, do: Callable[[], None]) -> None:
-        self.at(trio.current_time() + seconds, do)
-
-    async def _run_heap(self) -> None:
-        while True:
-            while self._heap and self._heap[0][0] <= trio.current_time():
-                heapq.heappop(self._heap)[2]()
-            with trio.CancelScope(deadline=self._heap[0][0] if self._heap else math.inf) as self._scope:
-                await trio.sleep_forever()
+    def later(self, seconds: float, do: Callable[[], object]) -> None:
+        self.clock.at(trio.current_time() + seconds, do)
 
     # Instances
 
@@ -157,13 +114,12 @@ class World:
 
     async def run(self) -> None:
         async with trio.open_nursery() as self.nursery:
-            self.nursery.start_soon(self._run_heap)
             for slot in range(NODES):
                 self.nursery.start_soon(self._keep_running, slot)
             await trio.sleep(0.1)
             for device in self.devices:
                 self.nursery.start_soon(device.run)
-            self.nursery.start_soon(checker.watch_pairs, self)
+            self.nursery.start_soon(checker.watch_strangers, self)
             self.nursery.start_soon(self._break_things)
             await trio.sleep_until(self.ends_at)
             await self._calm_down()
@@ -201,10 +157,12 @@ class World:
         return [node for node in self.nodes if node is not None and node.alive]
 
     def _heal(self, node: Node) -> None:
-        if node.alive:
+        if node.alive and node.troubled:
+            self.say(f"{node.name} reaches the store as ever")
             node.path.cut = False
             node.path.failing = 0.0
-            node.path.slow_s = 0.02
+            node.path.slow_s = PATH_S
+            node.troubled, node.troubled_until = False, trio.current_time()
 
     # Faults
 
@@ -273,10 +231,10 @@ class World:
     def cut_the_path(self) -> None:
         node = self._one_alive()
         if node is not None:
-            self.excused = True
             self.say(f"{node.name} is cut off from the store")
             node.path.cut = True
-            self.later(self.rng.uniform(0, 40), lambda: self._heal_path(node))
+            node.troubled = True
+            self.later(self.rng.uniform(0, 40), lambda: self._heal(node))
 
     def store_outage(self) -> None:
         self.say("the store is away")
@@ -292,15 +250,10 @@ class World:
     def disturb_the_path(self) -> None:
         node = self._one_alive()
         if node is not None:
-            self.excused = True
             node.path.failing = self.rng.choice((0.0, 0.1, 0.4))
             node.path.slow_s = self.rng.choice((0.02, 0.5, 2.0))
+            node.troubled = True
             self.say(f"{node.name}: store fails {node.path.failing}, up to {node.path.slow_s} s")
-
-    def _heal_path(self, node: Node) -> None:
-        if node.alive:
-            self.say(f"{node.name} reaches the store again")
-            node.path.cut = False
 
 
 FAULTS: dict[str, Callable[[World], None]] = {
@@ -319,17 +272,42 @@ FAULTS: dict[str, Callable[[World], None]] = {
 }
 
 
-def simulate(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
-    """Run one seed; what went wrong. The same seed gives the same run (with the same hash seed of strings)."""
+class _Drawn:
+    """In the place of `secrets`: ids and codes that are the same in every run."""
+
+    def __init__(self, seed: int) -> None:
+        self.choice = random.Random(f"codes {seed}").choice
+        self._count = itertools.count(1)
+
+    def token_urlsafe(self, size: int) -> str:
+        return f"{next(self._count)}"
+
+
+@contextmanager
+def _repeatable(seed: int) -> Iterator[None]:
+    """Everything that is drawn, and every order that nobody decides, comes from the seed (and from the hash seed of
+    strings, which is the caller's)."""
     scheduler: Any = trio._core._run
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(seed)
     random.seed(seed)
-    world = World(seed, tell)
-    try:
-        trio.run(world.run, clock=trio.testing.MockClock(autojump_threshold=0))
-    except Exception as error:
-        world.failures.append(f"the run failed: {error!r}")
-        if tell is not None:
-            raise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "secrets", _Drawn(seed))
+        patch.setattr(socket, "gethostname", lambda: "host")
+        # The server keeps sessions in sets, which are gone through in the order of these.
+        patch.setattr(Participant, "__hash__", lambda self: hash(self.session))
+        patch.setattr(NativeSession, "__hash__", lambda self: hash(self.participant))
+        yield
+
+
+def simulate(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
+    """Run one seed; what went wrong. The same seed gives the same run, with the same hash seed of strings."""
+    with _repeatable(seed), without_events():
+        world = World(seed, tell)
+        try:
+            trio.run(world.run, clock=world.clock)
+        except Exception as error:
+            world.failures.append(f"the run failed: {error!r}")
+            if tell is not None:
+                raise
     return [f"faults: {', '.join(world.faults)}", *world.failures] if world.failures else []
