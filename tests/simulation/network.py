@@ -108,6 +108,8 @@ class Link:
 
     subprotocol = MSGPACK.name
     compresses = False
+    address = "unix"
+    """From where nobody is limited by rate."""
     head = RequestHead("GET", "/ws", "/ws", "", (1, 1), {})
 
     def __init__(
