@@ -41,6 +41,7 @@ from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener
 from catfish.net.listener import serve as listen
 from catfish.net.neighbours import Neighbours
+from catfish.net.plain_http import PlainHttp
 from catfish.net.proxies import Proxies
 from catfish.net.timers import Timers
 from catfish.server.accounts import Accounts
@@ -185,7 +186,8 @@ async def _serve(
     )
     observed = Observed(paths, figures, polls=paths.polls, logs_all=settings.log_requests)
     web = Forwarded(observed, Proxies(settings))
-    http = HypercornHandoff(cast("ASGIFramework", web), _http_config(settings))
+    hypercorn = HypercornHandoff(cast("ASGIFramework", web), _http_config(settings))
+    http = PlainHttp(web, hypercorn, settings)
 
     def time_delivery(accepted_at: float) -> None:
         listener.tell_written(lambda: sources.delivery.observe(trio.current_time() - accepted_at))
@@ -255,7 +257,7 @@ def socketio_engines(
 
 
 async def drain(
-    instance: Instance, listener: Listener, http: HypercornHandoff, engines: Iterable[EngineServer], close: Close
+    instance: Instance, listener: Listener, http: PlainHttp, engines: Iterable[EngineServer], close: Close
 ) -> None:
     """End gently, within `drain_grace_s`."""
     settings = instance.settings

@@ -127,7 +127,7 @@ class Settings:
         check=_matches(r"postgres(ql)?://|\w+\s*="),
     )
     database_pool_max: int = setting(
-        8, "Connections to Postgres, one of them the journal's; reads beyond that wait.", least=2
+        8, "Connections to Postgres, one of them the journal's; reads beyond that wait.", least=3
     )
     database_timeout_s: float = setting(10.0, "Seconds after which a statement is given up and counts as an outage.")
     redis_url: str | None = setting(

@@ -154,7 +154,7 @@ def test_a_home_directory_is_filled_in(directory: Path, monkeypatch: pytest.Monk
         ("workers", "two", "a whole number, 1 or more"),
         ("workers", "0", "a whole number, 1 or more"),
         ("workers", "1.5", "a whole number, 1 or more"),
-        ("database_pool_max", "1", "a whole number, 2 or more"),
+        ("database_pool_max", "1", "a whole number, 3 or more"),
         ("deflate_bytes_min", "-1", "a whole number, 0 or more"),
         ("lease_s", "0", "a number above 0"),
         ("lease_s", "nan", "a number above 0"),

@@ -79,6 +79,20 @@ class ReplayStream(trio.abc.Stream):
         """Called when the end of file is read."""
 
     @property
+    def plain(self) -> PlainStream | None:
+        """The stream itself, where it is over a raw socket; what was put in front of it is not in it."""
+        return self._stream if isinstance(self._stream, PlainStream) else None
+
+    def take(self) -> bytes:
+        """What `receive_some` would give first; it will not any more."""
+        data, self._replay = self._replay, b""
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Have `receive_some` give this first."""
+        self._replay = data + self._replay
+
+    @property
     def socket(self) -> Any:
         """The raw socket, as far as its addresses go."""
         return NamedSocket(self._transport().socket, self._peer)

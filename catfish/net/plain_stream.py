@@ -73,6 +73,18 @@ class PlainStream(trio.abc.HalfCloseableStream):
         finally:
             self._receiving = False
 
+    def send_nowait(self, data: bytes) -> int:
+        """Write what the kernel takes at once. Returns how many bytes that were. Raises as every Trio stream does."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._check_not_ended()
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._translate(error) from error
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything. Raises as every Trio stream does."""
         if self._sending:

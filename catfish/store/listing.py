@@ -7,8 +7,10 @@ from typing import Final
 from psycopg.types.numeric import Int8
 
 from catfish.rooms.ports import Page
+from catfish.store.arrays import int8
 from catfish.store.connection import Connection
 from catfish.store.queries import MESSAGE, statement
+from catfish.store.reader import Reader
 from catfish.store.rows import message_from_row
 
 SEQ_END: Final = 2**63 - 1
@@ -37,13 +39,18 @@ WHERE r.number = %b AND m.seq < %b AND m.deleted_at IS NULL ORDER BY m.room DESC
 )
 
 
-def undeleted(connection: Connection, number: int, below: int | None, below_id: int | None, limit: int) -> Page:
-    """One message more than the page holds is read, to know whether there are more."""
+def find_place(connection: Connection, number: int, id: int) -> int | None:
+    """The sequence number of the first message whose id is not below `id`; None: there is no such room."""
     cursor = connection.cursor(binary=True)
-    if below_id is not None:
-        [(below,)] = cursor.execute(PLACE, {"room": Int8(number), "id": Int8(below_id)}).fetchall()
-    parameters = Int8(number), Int8(SEQ_END if below is None else below), Int8(limit + 1)
-    rows = cursor.execute(UNDELETED, parameters).fetchall()
+    [(place,)] = cursor.execute(PLACE, {"room": Int8(number), "id": Int8(id)}).fetchall()
+    found: int | None = place
+    return found
+
+
+async def undeleted(reader: Reader, number: int, below: int | None, limit: int) -> Page:
+    """One message more than the page holds is read, to know whether there are more."""
+    parameters = int8(number), int8(SEQ_END if below is None else below), int8(limit + 1)
+    rows = await reader.rows(UNDELETED, parameters)
     more = len(rows) > limit
     del rows[limit:]
     return Page(messages=[message_from_row(row[0], row[1:]) for row in reversed(rows)], more=more)

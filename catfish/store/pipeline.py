@@ -89,7 +89,7 @@ class Pipeline:
             name = prepared.get(query)
             if name is None:
                 name = prepared[query] = self._connection.name_statement()
-                pgconn.send_prepare(name, _numbered(query), [parameter.oid for parameter in parameters])
+                pgconn.send_prepare(name, numbered(query), [parameter.oid for parameter in parameters])
                 awaited.append((query, None))
             pgconn.send_query_prepared(name, parameters, [_BINARY] * len(parameters), result_format=_BINARY)
             awaited.append((None, each))
@@ -182,7 +182,7 @@ def rollback(connection: Connection) -> None:
 
 
 @cache
-def _numbered(query: bytes) -> bytes:
+def numbered(query: bytes) -> bytes:
     """With parameters as Postgres names them."""
     places = iter(range(1, query.count(b"%") + 1))
     return re.sub(rb"%[sb]", lambda _: b"$%d" % next(places), query)

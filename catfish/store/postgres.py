@@ -24,12 +24,15 @@ from catfish.store.directory import Answers, Directory
 from catfish.store.logins import Logins
 from catfish.store.moderation import Moderation
 from catfish.store.pool import Pool, PoolStatistics
+from catfish.store.reader import Reader
 from catfish.store.sessions import Sessions
 
 
 class StoreStatistics(NamedTuple):
     commits: CommitterStatistics
     pool: PoolStatistics
+    reads: PoolStatistics
+    """Of single statements that only read."""
 
 
 class PostgresStore(Store):
@@ -52,7 +55,9 @@ class PostgresStore(Store):
             settings.room_capacity_max,
         )
         self._committing = trio.CapacityLimiter(1)
-        self._pool = Pool(connector, settings.database_pool_max - 1)
+        readers = 1 if settings.database_pool_max < 6 else 2
+        self._reader = Reader(connector, readers)
+        self._pool = Pool(connector, max(1, settings.database_pool_max - 1 - readers))
         self.accounts = Accounts(self._pool)
         self.answers = Answers(self._pool)
         self.directory = Directory(self._pool)
@@ -74,10 +79,11 @@ class PostgresStore(Store):
     async def aclose(self) -> None:
         """Close all connections; waits for a commit that is under way, which is bounded by `database_timeout_s`."""
         self._pool.close()
+        self._reader.close()
         await trio.to_thread.run_sync(self._committer.close)
 
     def statistics(self) -> StoreStatistics:
-        return StoreStatistics(self._committer.statistics(), self._pool.statistics())
+        return StoreStatistics(self._committer.statistics(), self._pool.statistics(), self._reader.statistics())
 
     async def commit(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
         """As `Store.commit`.
@@ -89,19 +95,20 @@ class PostgresStore(Store):
         return await trio.to_thread.run_sync(self._committer.commit, batch, limiter=self._committing)
 
     async def room(self, *, id: str | None = None, code: str | None = None) -> RoomRecord | None:
-        return await self._pool.run(partial(reads.room, id=id, code=code))
+        return await reads.room(self._reader, id, code)
 
     async def members(self, number: int, limit: int) -> list[Member]:
         return await self._pool.run(partial(reads.members, number=number, limit=limit))
 
     async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
-        return await self._pool.run(partial(reads.history, number=number, before=before, after=after, limit=limit))
+        return await reads.history(self._reader, number, before, after, limit)
 
     async def undeleted(
         self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
     ) -> Page:
-        work = partial(listing.undeleted, number=number, below=below, below_id=below_id, limit=limit)
-        return await self._pool.run(work)
+        if below_id is not None:
+            below = await self._pool.run(partial(listing.find_place, number=number, id=below_id))
+        return await listing.undeleted(self._reader, number, below, limit)
 
     async def changed_since(self, number: int, seq: int, limit: int) -> list[Message]:
         return await self._pool.run(partial(reads.changed_since, number=number, seq=seq, limit=limit))

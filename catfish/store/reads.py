@@ -14,8 +14,9 @@ from catfish.rooms.events import DurableEvent, MessageDeleted, MessageEdited, Me
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Page
 from catfish.store import queries
-from catfish.store.arrays import int8s
+from catfish.store.arrays import Unstorable, int8, int8s, text
 from catfish.store.connection import Connection
+from catfish.store.reader import Reader
 from catfish.store.rows import message_from_row
 from catfish.store.state import record_from_row
 
@@ -26,11 +27,11 @@ def _rows(connection: Connection, query: bytes, parameters: Any) -> list[Row]:
     return connection.cursor(binary=True).execute(query, parameters).fetchall()
 
 
-def room(connection: Connection, id: str | None, code: str | None) -> RoomRecord | None:
+async def room(reader: Reader, id: str | None, code: str | None) -> RoomRecord | None:
     query, name = (queries.ROOM_BY_ID, id) if id is not None else (queries.ROOM_BY_CODE, normalise_code(code or ""))
     try:
-        rows = _rows(connection, query, (name,))
-    except (psycopg.DataError, UnicodeEncodeError):
+        rows = await reader.rows(query, (text(name),))
+    except (psycopg.DataError, Unstorable):
         # No text that Postgres cannot hold is the name of a room.
         return None
     return record_from_row(rows[0]) if rows else None
@@ -41,14 +42,14 @@ def members(connection: Connection, number: int, limit: int) -> list[Member]:
     return [Member(user=user, name=name, since=since, away=away) for user, name, since, away in rows]
 
 
-def history(connection: Connection, number: int, before: int | None, after: int | None, limit: int) -> Page:
+async def history(reader: Reader, number: int, before: int | None, after: int | None, limit: int) -> Page:
     """One message more than the page holds is read, to know whether there are more."""
     if after is not None:
-        rows = _rows(connection, queries.ABOVE, (Int8(number), Int8(after), Int8(limit + 1)))
+        rows = await reader.rows(queries.ABOVE, (int8(number), int8(after), int8(limit + 1)))
     elif before is not None:
-        rows = _rows(connection, queries.BELOW, (Int8(number), Int8(before), Int8(limit + 1)))
+        rows = await reader.rows(queries.BELOW, (int8(number), int8(before), int8(limit + 1)))
     else:
-        rows = _rows(connection, queries.NEWEST, (Int8(number), Int8(limit + 1)))
+        rows = await reader.rows(queries.NEWEST, (int8(number), int8(limit + 1)))
     more = len(rows) > limit
     del rows[limit:]
     if after is None:

@@ -169,9 +169,10 @@ def _add_store(families: Families, sources: Sources) -> None:
         "catfish_database_connections",
         "Connections for reading, by what they do.",
         "state",
-        {"idle": figures.pool.idle, "busy": figures.pool.busy},
+        {"idle": figures.pool.idle + figures.reads.idle, "busy": figures.pool.busy + figures.reads.busy},
     )
-    families.gauge("catfish_database_waiting", "Reads that wait for a connection.", figures.pool.waiting)
+    waiting = figures.pool.waiting + figures.reads.waiting
+    families.gauge("catfish_database_waiting", "Reads that wait for a connection.", waiting)
     families.counter(
         "catfish_database_conflicts", "Transactions repeated because of another one.", figures.commits.conflicts
     )

@@ -1,4 +1,4 @@
-"""The hand-off to Hypercorn, on real sockets: plain, TLS and Unix."""
+"""The hand-off to Hypercorn, on real sockets: plain, TLS and Unix; by itself, and with our own loop in front of it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from catfish.config import Settings
 from catfish.errors import GOING_AWAY
 from catfish.net.handoff import HypercornHandoff, ReplayStream
 from catfish.net.listener import Listener, serve
+from catfish.net.plain_http import PlainHttp
 from tests.net.harness import CERTIFICATE, KEY, RecordingEndpoint, client_context
 
 BIG = bytes(range(256)) * 80_000
@@ -58,10 +59,21 @@ class App:
         await send({"type": "http.response.body", "body": answer})
 
 
+Handler = HypercornHandoff | PlainHttp
+handlers: list[str] = []
+
+
+@pytest.fixture(params=["hypercorn", "plain"], autouse=True)
+def _handler(request: pytest.FixtureRequest) -> None:
+    handlers[:] = [request.param]
+
+
 @asynccontextmanager
-async def serving(app: App, **settings: Any) -> AsyncIterator[tuple[Listener, HypercornHandoff]]:
-    handoff = HypercornHandoff(app, Config())  # type: ignore[arg-type]
+async def serving(app: App, **settings: Any) -> AsyncIterator[tuple[Listener, Handler]]:
+    hypercorn = HypercornHandoff(app, Config())  # type: ignore[arg-type]
+    own: Any = app
     settings.setdefault("bind", ("127.0.0.1:0",))
+    handoff = hypercorn if handlers == ["hypercorn"] else PlainHttp(own, hypercorn, Settings(**settings))
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await nursery.start(handoff.run)

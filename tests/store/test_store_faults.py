@@ -269,15 +269,70 @@ async def test_a_cancelled_read_ends_at_once_and_gives_its_connection_back(
 ) -> None:
     number = await make_room(postgres)
     async with trio.open_nursery() as nursery:
+        with locking(database_url, "LOCK TABLE members IN ACCESS EXCLUSIVE MODE"):
+            for _ in range(SETTINGS.database_pool_max + 3):
+                nursery.start_soon(postgres.members, number, 5)
+            await waits_for_lock(database_url)
+            nursery.cancel_scope.cancel()
+            # The threads are still at it; nobody waits for them.
+            assert postgres.statistics().pool.busy == postgres.statistics().pool.size_max
+    assert len(await postgres.members(number, 5)) == 1
+    assert postgres.statistics().pool.waiting == 0
+
+
+async def test_a_cancelled_read_of_messages_ends_at_once_and_its_answer_is_nobodys(
+    postgres: PostgresStore, database_url: str
+) -> None:
+    number = await make_room(postgres)
+    await postgres.room(id="lobby")
+    async with trio.open_nursery() as nursery:
         with locking(database_url, "LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"):
             for _ in range(SETTINGS.database_pool_max + 3):
                 nursery.start_soon(contents, postgres, number)
             await waits_for_lock(database_url)
+            reads = postgres.statistics().reads
+            assert (reads.busy, reads.waiting) == (reads.size_max, SETTINGS.database_pool_max + 3 - reads.size_max)
             nursery.cancel_scope.cancel()
-            # The threads are still at it; nobody waits for them.
-            assert postgres.statistics().pool.busy == SETTINGS.database_pool_max - 1
+    assert postgres.statistics().reads[1:] == (0, 0, 0)
     assert await contents(postgres, number) == []
-    assert postgres.statistics().pool.waiting == 0
+
+
+async def test_messages_are_read_again_after_the_loss_of_idle_connections(
+    postgres: PostgresStore, database_url: str
+) -> None:
+    number = await make_room(postgres)
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(contents, postgres, number)
+        assert postgres.statistics().reads.idle >= 1
+        await trio.to_thread.run_sync(terminate, database_url, "catfish")
+        assert await contents(postgres, number) == []
+
+
+async def test_a_server_that_falls_silent_in_the_middle_of_a_read_counts_as_away(proxy: Proxy) -> None:
+    settings = attrs.evolve(SETTINGS, database_timeout_s=0.2)
+    async with PostgresStore(proxy.url, settings) as store:
+        number = await make_room(store)
+        assert await contents(store, number) == []
+        proxy.silent = True
+        with pytest.raises(StoreUnavailable):
+            await store.history(number, limit=5)
+        proxy.silent = False
+        while True:
+            try:
+                assert await contents(store, number) == []
+                break
+            except StoreUnavailable:
+                await trio.sleep(0.05)
+
+
+async def test_a_statement_that_fails_leaves_its_connection_as_it_was(postgres: PostgresStore) -> None:
+    number = await make_room(postgres)
+    assert await contents(postgres, number) == []
+    reads = postgres.statistics().reads
+    assert await postgres.room(id="a\0b") is None  # no text for Postgres
+    assert postgres.statistics().reads == reads
 
 
 # The server itself
