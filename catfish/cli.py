@@ -33,6 +33,7 @@ class Commands(click.Group):
         "instances": "catfish.administration.commands",
         "rooms": "catfish.administration.commands",
         "token": "catfish.administration.token",
+        "top": "catfish.administration.top",
     }
 
     def list_commands(self, context: click.Context) -> list[str]:
