@@ -220,32 +220,25 @@ class Gate:
         self, stream: trio.abc.Stream, peer: str, data: bytes
     ) -> tuple[Connection, Receiver, bytes] | None:
         """Read the request and do what it asks for; what it opened is returned, anything else is over afterwards."""
-        settings = self._settings
         keeps = False
         given = bool(data)
         try:
-            if given:
-                end = find_head_end(data)
-                head = parse_request_head(data[:end])
-            else:
-                with self.arriving():
-                    read = await read_head(
-                        stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
-                    )
-                    if read is None:
-                        return None
-                    head, data, end = read
-                    if await self._give_away(stream, head, data, peer):
-                        return None
-            endpoint = self._router(head) if is_upgrade(head) else None
-            if endpoint is not None and self.stopping:
-                raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))
-            if endpoint is None:
-                await self._hand_off(replaying(stream, data, settings.outbox_age_s_max, peer))
-                return None
-            connection, receiver = self._open(stream, peer, head, endpoint)
-            keeps = True
-            return connection, receiver, data[end:]
+            while True:
+                arrived = await self._arrive(stream, peer, data, given)
+                if arrived is None:
+                    return None
+                head, data, end = arrived
+                endpoint = self._router(head) if is_upgrade(head) else None
+                if endpoint is not None and self.stopping:
+                    raise HttpRefusal(503, "The server is about to stop.", (("Retry-After", "1"),))
+                if endpoint is not None:
+                    connection, receiver = self._open(stream, peer, head, endpoint)
+                    keeps = True
+                    return connection, receiver, data[end:]
+                data = await self._hand_off(replaying(stream, data, self._settings.outbox_age_s_max, peer))
+                if not data:
+                    return None
+                given = False
         except HttpRefusal as refusal:
             self.refused[refusal.status] += 1
             log.debug("refused a request", extra={"peer": peer, "status": refusal.status, "why": refusal.text})
@@ -257,6 +250,27 @@ class Gate:
             if not keeps:
                 await trio.aclose_forcefully(stream)
         return None
+
+    async def _arrive(
+        self, stream: trio.abc.Stream, peer: str, data: bytes, given: bool
+    ) -> tuple[RequestHead, bytes, int] | None:
+        """Read the head of a request, as `read_head`, unless it is in `data` already; None when nothing is to be done
+        here. `given`: by a neighbour, so it is not given away again."""
+        settings = self._settings
+        with self.arriving():
+            if data:
+                end = find_head_end(data)
+                head = parse_request_head(data[:end])
+            else:
+                read = await read_head(
+                    stream, bytes_max=settings.request_head_bytes_max, timeout_s=settings.request_head_timeout_s
+                )
+                if read is None:
+                    return None
+                head, data, end = read
+            if not given and await self._give_away(stream, head, data, peer):
+                return None
+        return head, data, end
 
     async def _give_away(self, stream: trio.abc.Stream, head: RequestHead, data: bytes, peer: str) -> bool:
         """Let the neighbour have it that has to serve it. Returns whether there is one, and it took it."""
@@ -271,7 +285,10 @@ class Gate:
         finally:
             self._given.remove(stream)
 
-    async def _hand_off(self, stream: ReplayStream) -> None:
+    async def _hand_off(self, stream: ReplayStream) -> bytes:
+        """Have the HTTP handler serve a stream. What is returned was read for a WebSocket that is asked for on it."""
+        stream.wanted = self._is_ours
+        stream.head_bytes_max = self._settings.request_head_bytes_max
         self._http_streams.add(stream)
         try:
             await self._http_handler(stream)
@@ -281,6 +298,16 @@ class Gate:
             self._http_streams.remove(stream)
             if not self._http_streams:
                 self._http_idle.unpark_all()
+        return stream.returned
+
+    def _is_ours(self, head: bytes) -> bool:
+        if b"upgrade" not in head.lower():
+            return False
+        try:
+            request = parse_request_head(head)
+        except HttpRefusal:
+            return False  # whoever serves the stream says so
+        return is_upgrade(request) and self._router(request) is not None
 
     def _open(
         self, stream: trio.abc.Stream, peer: str, head: RequestHead, endpoint: Endpoint

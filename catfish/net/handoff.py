@@ -7,6 +7,10 @@ lifespan, and sets `context.terminated` when idle connections are to end. That c
 begun, before what was asked is read; so here each connection has a context of its own, which is told once there was a
 request. And a connection whose client has left lives until it would have been idle for too long; so its context is told
 the same when the end of file is read.
+
+A proxy that keeps its connections (HAProxy, nginx with `keepalive`) may ask for a WebSocket on one that carried
+requests before. Hypercorn would speak WebSocket itself then; so a head that comes between two requests is looked at
+first, and one that is ours ends Hypercorn's part, while the stream lives on (`ReplayStream.returned`).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from copy import copy
 from socket import AF_INET, AF_INET6, AF_UNIX
-from typing import Any
+from typing import Any, Final
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -26,6 +30,9 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from catfish.net.plain_stream import PlainStream
 from catfish.wire.addresses import UNIX, address_of
+from catfish.wire.http import find_head_end
+
+BODY_HEADERS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
 def transport_of(stream: trio.abc.Stream) -> Any:
@@ -77,6 +84,15 @@ class ReplayStream(trio.abc.Stream):
         self._stall_s = stall_s
         self.on_end: Callable[[], Awaitable[None]] | None = None
         """Called when the end of file is read."""
+        self.exchange: Exchange | None = None
+        """What the requests and answers on this stream have come to."""
+        self.wanted: Callable[[bytes], bool] | None = None
+        """Whether a request is not for who serves this stream; given its head."""
+        self.head_bytes_max = 0
+        """Of a head that is looked at."""
+        self.returned = b""
+        """What was read for a request that is not for who serves this stream, a whole head at least. From then on the
+        stream seems to be at its end, and closing it does nothing."""
 
     @property
     def plain(self) -> PlainStream | None:
@@ -104,10 +120,25 @@ class ReplayStream(trio.abc.Stream):
             data = self._replay if max_bytes is None else self._replay[:max_bytes]
             self._replay = self._replay[len(data) :]
             return data
-        data = bytes(await self._stream.receive_some(max_bytes))
+        data = b"" if self.returned else bytes(await self._stream.receive_some(max_bytes))
+        if data and self.wanted is not None and self.exchange is not None and await self.exchange.ended():
+            data = await self._sort(data, self.wanted)
         if not data and self.on_end is not None:
             await self.on_end()
         return data
+
+    async def _sort(self, data: bytes, wanted: Callable[[bytes], bool]) -> bytes:
+        """A request begins with `data`: keep it back if it is wanted elsewhere."""
+        buffer = bytearray(data)
+        while (end := find_head_end(buffer)) < 0 and len(buffer) <= self.head_bytes_max:
+            more = await self._stream.receive_some()
+            if not more:
+                break
+            buffer += more
+        if end >= 0 and wanted(bytes(buffer[:end])):
+            self.returned = bytes(buffer)
+            return b""
+        return bytes(buffer)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything.
@@ -116,6 +147,8 @@ class ReplayStream(trio.abc.Stream):
             trio.BrokenResourceError: also when the peer takes nothing for `stall_s`: a caller that shields this call
                 from its own cancellation would otherwise wait for ever.
         """
+        if self.returned:
+            raise trio.BrokenResourceError("the stream is somebody else's")
         with memoryview(data) as view:
             for start in range(0, len(view), 65_536) or (0,):
                 with trio.move_on_after(self._stall_s) as scope:
@@ -130,7 +163,7 @@ class ReplayStream(trio.abc.Stream):
 
     async def send_eof(self) -> None:
         """End our half, where the stream can do that."""
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+        if not self.returned and isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
         else:
             await trio.lowlevel.checkpoint()
@@ -138,6 +171,9 @@ class ReplayStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the stream."""
         self._replay = b""
+        if self.returned:
+            await trio.lowlevel.checkpoint()
+            return
         try:
             await self._stream.aclose()
         except trio.BrokenResourceError:
@@ -225,11 +261,57 @@ class HypercornHandoff:
         context = StreamContext(terminating=self._terminating)
         self._contexts.add(context)
         stream.on_end = context.terminated.set
+        exchange = stream.exchange = Exchange(self._app)
         try:
             state = ConnectionState(self._state.copy())
-            await TCPServer(self._app, self._config, context, state, stream)  # type: ignore[arg-type]
+            await TCPServer(exchange, self._config, context, state, stream)  # type: ignore[arg-type]
         finally:
             self._contexts.remove(context)
+
+
+class Exchange:
+    """Requests and answers on one stream, seen from between Hypercorn and the application. It does not pipeline: a
+    request that comes before the last one was answered is Hypercorn's."""
+
+    def __init__(self, app: ASGIWrapper) -> None:
+        self._app = app
+        self._answering = 0
+        self._ending = False
+        self._torn = False
+        self._over = trio.lowlevel.ParkingLot()
+
+    async def ended(self) -> bool:
+        """Whether what has come begins a request: the last one was answered, and its whole body was read. The end of
+        an answer that is being written is waited for: its reader may be faster than its writer."""
+        while self._ending and self._answering:
+            await self._over.park()
+        return self._ending and not self._torn
+
+    async def __call__(self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+        """As `ASGIWrapper`."""
+        whole = scope["type"] == "http" and BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"])
+
+        async def receive_too() -> Any:
+            nonlocal whole
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                whole = True
+            return message
+
+        async def send_too(message: Any) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._ending = True
+            await send(message)
+
+        self._torn = self._torn or scope.get("http_version") == "2"  # frames follow, not heads
+        self._answering += 1
+        self._ending = False
+        try:
+            await self._app(scope, receive if whole else receive_too, send_too, sync_spawn, call_soon)
+        finally:
+            self._answering -= 1
+            self._torn = self._torn or not whole
+            self._over.unpark_all()
 
 
 class StreamContext(WorkerContext):
