@@ -29,11 +29,12 @@ from catfish.config import Settings
 from catfish.contracts.placement import Placement
 from catfish.errors import GOING_AWAY, SERVICE_RESTART, Close
 from catfish.http.api import Stores, build_api
-from catfish.http.cors import Receive, Scope, Send
+from catfish.http.asgi import Receive, Scope, Send
 from catfish.http.forwarded import Forwarded
 from catfish.http.health import Health
 from catfish.http.observed import HttpFigures, Observed
 from catfish.http.paths import Paths
+from catfish.http.secure import Secure
 from catfish.mirror.outlet import Outlet
 from catfish.mirror.redis_mirror import RedisMirror
 from catfish.net.connection import Endpoint
@@ -49,6 +50,7 @@ from catfish.server.engineio import EngineServer
 from catfish.server.engineio.server import draw_sid
 from catfish.server.instance import Instance
 from catfish.server.native import NativeEndpoint
+from catfish.server.origins import ANY
 from catfish.server.recovery import SessionRecovery
 from catfish.server.socketio import SocketIOServer
 from catfish.server.vocabularies import RoomsNamespace
@@ -113,6 +115,8 @@ async def serve(settings: Settings, *, announce: Callable[[str], None], place: P
         StartError: it cannot start; the message says why.
     """
     placement = Placement(settings.contracts, settings.socketio_namespaces)
+    if ANY in settings.origins:
+        log.warning("origins is *: the pages of EVERY site may connect, and read every answer that their visitors may")
     with trio.open_signal_receiver(*CLOSES) as signals:
         async with open_database(settings) as url, PostgresStore(url, settings) as store:
             await trio.to_thread.run_sync(prepare_schema, settings, url)
@@ -185,7 +189,7 @@ async def _serve(
         engines, build_api(instance, accounts, stores, health, scrape), None if place is None else place.relay
     )
     observed = Observed(paths, figures, polls=paths.polls, logs_all=settings.log_requests)
-    web = Forwarded(observed, Proxies(settings))
+    web = Forwarded(Secure(observed, settings), Proxies(settings))
     hypercorn = HypercornHandoff(cast("ASGIFramework", web), _http_config(settings))
     http = PlainHttp(web, hypercorn, settings)
 

@@ -112,7 +112,8 @@ class Settings:
     backlog: int = setting(1024, "Connections that the kernel holds for us to accept; beyond that it refuses.")
     origins: tuple[str, ...] = setting(
         (),
-        "Browser origins that may connect besides the server's own and localhost; * allows every one.",
+        "Pages of which origins may connect, besides the server's own (and those of localhost, to a browser on this"
+        " machine); * lets the pages of every site in.",
         form="origins such as https://chat.example (no path, no final slash), or *",
         check=_parse_origins,
     )
@@ -229,6 +230,10 @@ class Settings:
         86_400.0, "Seconds for which the answer to a POST with an Idempotency-Key is remembered, at least."
     )
     http_keep_alive_s: float = setting(15.0, "Seconds that an idle HTTP connection stays open.")
+    hsts_s: int = setting(
+        15_552_000, "Seconds for which browsers that came by HTTPS keep to it (HSTS); 0: they are not told to.", least=0
+    )
+    gzip_bytes_min: int = setting(1_024, "Bytes below which an answer over HTTP is sent as it is.")
     connections_max: int = setting(20_000, "Open connections; a further one is answered 503 and closed.")
     connections_per_address_max: int = setting(
         1_000, "Open connections of one address; a further one is answered 429 and closed."

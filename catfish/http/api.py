@@ -9,7 +9,9 @@ import attrs
 
 from catfish.http import docs, health, logins, messages, metrics, root
 from catfish.http.app import build_app
-from catfish.http.cors import App, Cors
+from catfish.http.asgi import App
+from catfish.http.compression import Compressed
+from catfish.http.cors import Cors
 from catfish.http.health import Health
 from catfish.http.idempotency import Idempotency
 from catfish.http.limiting import Limiting
@@ -71,4 +73,5 @@ def build_api(
     once = Idempotency(instance.settings, stores.answers).once
     routes = build_routes(build_operations(instance, accounts, stores, tell_health, expose), once)
     limiting = Limiting(cast(App, build_app(routes)), instance.limits, instance.settings)
-    return Cors(limiting, instance.settings.origins)
+    compressed = Compressed(limiting, instance.settings.gzip_bytes_min)
+    return Cors(compressed, instance.settings.origins)

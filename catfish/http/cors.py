@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
+from catfish.http.asgi import App, Headers, Receive, Scope, Send, client_of, headers_of
 from catfish.server.origins import is_allowed
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application."""
-Headers = list[tuple[bytes, bytes]]
 
 METHODS: Final = b"GET,HEAD,POST,PUT,PATCH,DELETE"
 PREFLIGHT_AGE_S: Final = 600
@@ -57,13 +51,9 @@ class Cors:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = (
-            {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            if scope["type"] == "http"
-            else {}
-        )
+        headers = headers_of(scope) if scope["type"] == "http" else {}
         origin = headers.get("origin")
-        if origin is None or not is_allowed(origin, headers.get("host"), self._origins):
+        if origin is None or not is_allowed(headers, client_of(scope), self._origins):
             await self._app(scope, receive, send)
             return
         allowed = allowing(origin)

@@ -14,8 +14,8 @@ from typing import Final
 
 import trio
 
-from catfish.http.cors import Headers, Receive, Scope, Send, allowing, is_preflight, preflight
-from catfish.http.forwarded import client_of, peer_of
+from catfish.http.asgi import Headers, Receive, Scope, Send, client_of, peer_of
+from catfish.http.cors import allowing, is_preflight, preflight
 from catfish.server.engineio.refusal import ClientGone, EngineRefusal
 from catfish.server.engineio.server import EngineServer, parse_query
 from catfish.server.engineio.session import Session
@@ -39,14 +39,15 @@ class PollingApp:
         if scope["type"] != "http":
             raise RuntimeError("WebSockets of this path are served by the listener, not by ASGI")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        cors = self._cors(headers)
+        address = client_of(scope)
+        cors = self._cors(headers, address)
         try:
             if is_preflight(scope["method"], headers):
                 await self._answer_preflight(headers, cors, send)
                 return
             query = parse_query(scope["query_string"].decode("latin-1"))
-            session = self._engine.admit(scope["method"], query, headers, upgrade=False)
-            self._engine.measure(client_of(scope), headers, opens=session is None)
+            session = self._engine.admit(scope["method"], query, headers, address, upgrade=False)
+            self._engine.measure(address, headers, opens=session is None)
             if session is None:
                 body, kind = self._engine.open_polling(_head(scope, headers), peer_of(scope)), TEXT
             elif scope["method"] == "GET":
@@ -62,10 +63,10 @@ class PollingApp:
         else:
             await answer(send, 200, body, [kind, *cors])
 
-    def _cors(self, headers: dict[str, str]) -> Headers:
+    def _cors(self, headers: dict[str, str], address: str) -> Headers:
         """The fields that let a page of another origin read the answer; none for pages that may not connect."""
         origin = headers.get("origin")
-        if origin is None or not self._engine.allows(origin, headers.get("host")):
+        if origin is None or not self._engine.allows(headers, address):
             return []
         return allowing(origin)
 

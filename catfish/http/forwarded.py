@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from catfish.http.cors import App, Receive, Scope, Send
+from catfish.http.asgi import App, Receive, Scope, Send, headers_of
 from catfish.net.proxies import Proxies
-from catfish.wire.addresses import UNIX, address_of, build_name, canonical
+from catfish.wire.addresses import UNIX, canonical
 
 
 class Forwarded:
@@ -28,24 +28,3 @@ class Forwarded:
         client = None if address == UNIX else (address, port if address == peer else 0)
         scheme = described.scheme if described.scheme in ("http", "https") else scope.get("scheme", "http")
         return {**scope, "client": client, "scheme": scheme}
-
-
-def headers_of(scope: Scope) -> dict[str, str]:
-    """The fields of a request; repeated ones are joined (RFC 9110 section 5.3)."""
-    headers: dict[str, str] = {}
-    for raw, value in scope["headers"]:
-        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return headers
-
-
-def peer_of(scope: Scope) -> str:
-    """The name of whoever asks: `203.0.113.9:1234`, `[2001:db8::1]:1234`, `unix`; without a port of its own behind a
-    proxy, then that is 0."""
-    host, port = scope.get("client") or ("", 0)
-    return build_name(host, port) if host else UNIX
-
-
-def client_of(scope: Scope) -> str:
-    """The address of whoever asks, or `unix`."""
-    return address_of(peer_of(scope))

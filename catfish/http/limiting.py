@@ -12,8 +12,7 @@ from starlette.requests import Request
 
 from catfish.config import Settings
 from catfish.errors import Rejected
-from catfish.http.cors import App, Receive, Scope, Send
-from catfish.http.forwarded import client_of
+from catfish.http.asgi import App, Receive, Scope, Send, client_of
 from catfish.http.refusals import answer
 from catfish.http.trust import TrustedAddresses, has_api_key
 from catfish.server.limits import Limits

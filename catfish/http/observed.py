@@ -17,7 +17,7 @@ from typing import Any, Final
 import trio
 
 from catfish.histogram import SECONDS, Histogram
-from catfish.http.cors import App, Receive, Scope, Send
+from catfish.http.asgi import App, Receive, Scope, Send
 from catfish.log import request_id
 from catfish.tracing import OFF, Tracing
 

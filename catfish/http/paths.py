@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from catfish.http.cors import App, Receive, Scope, Send
+from catfish.http.asgi import App, Receive, Scope, Send
 from catfish.http.engineio import PollingApp
 from catfish.net.connection import Endpoint
 from catfish.server.engineio import EngineServer

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from catfish.auth.tokens import Identity
 from catfish.config import Settings
 from catfish.errors import Rejected
-from catfish.http.forwarded import client_of
+from catfish.http.asgi import client_of
 from catfish.rooms.policy import bad_request
 from catfish.server.identification import bearer_in, token_in_query
 from catfish.server.instance import Instance

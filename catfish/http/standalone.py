@@ -11,10 +11,11 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from catfish.config import Settings
-from catfish.http.cors import Receive, Scope, Send
+from catfish.http.asgi import Receive, Scope, Send
 from catfish.http.engineio import answer
 from catfish.http.forwarded import Forwarded
 from catfish.http.paths import Paths
+from catfish.http.secure import Secure
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener, serve
 from catfish.net.proxies import Proxies
@@ -54,7 +55,7 @@ async def serve_apps(
     timers = Timers()
     engines = {path: EngineServer(settings, timers, app) for path, app in apps.items()}
     paths = Paths(engines, nothing_here)
-    http = HypercornHandoff(cast(ASGIFramework, Forwarded(paths, Proxies(settings))), Config())
+    http = HypercornHandoff(cast(ASGIFramework, Forwarded(Secure(paths, settings), Proxies(settings))), Config())
     async with trio.open_nursery() as nursery:
         await nursery.start(timers.run)
         for engine in engines.values():

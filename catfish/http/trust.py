@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 
 from catfish.config import Settings
-from catfish.http.forwarded import client_of
+from catfish.http.asgi import client_of
 from catfish.http.requests import bearer
 from catfish.net.proxies import is_straight
 from catfish.wire.addresses import Networks

@@ -100,7 +100,7 @@ class NativeEndpoint:
             self._audiences[name, True] = DeflatingAudience(encoder, codec.opcode, settings.deflate_bytes_min)
 
     def check(self, head: RequestHead, address: str) -> None:
-        check_origin(head, self.instance.settings.origins)
+        check_origin(head, address, self.instance.settings.origins)
         self.instance.limits.refuse_handshake(address, head.headers)
 
     def open(self, connection: Connection) -> NativeSession:

@@ -68,6 +68,7 @@ class HttpRefusal(Exception):
             ("Connection", connection),
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
             *self.headers,
         )
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", *(f"{n}: {v}" for n, v in fields)]

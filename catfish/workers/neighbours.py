@@ -15,8 +15,7 @@ import attrs
 import msgspec
 import trio
 
-from catfish.http.cors import Receive, Scope, Send
-from catfish.http.forwarded import peer_of
+from catfish.http.asgi import Receive, Scope, Send, peer_of
 from catfish.net.listener import Listener
 from catfish.net.neighbours import Hand
 from catfish.net.plain_stream import PlainStream

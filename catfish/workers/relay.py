@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from catfish.http.cors import Receive, Scope, Send
+from catfish.http.asgi import Receive, Scope, Send
 from catfish.net.plain_stream import PlainStream
 from catfish.net.stream_driver import BROKEN
 from catfish.wire.http import find_head_end

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from catfish.http.api import Stores, build_api
-from catfish.http.cors import App
+from catfish.http.asgi import App
 from catfish.http.health import Health
 from catfish.rooms.accounts import AccountStore
 from catfish.server.accounts import Accounts

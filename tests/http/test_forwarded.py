@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from catfish.config import Settings
-from catfish.http.forwarded import Forwarded, client_of, headers_of, peer_of
+from catfish.http.asgi import client_of, headers_of, peer_of
+from catfish.http.forwarded import Forwarded
 from catfish.net.proxies import Proxies
 from tests.http.harness import call
 

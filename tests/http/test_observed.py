@@ -10,7 +10,7 @@ import trio
 
 from catfish.errors import Rejected
 from catfish.http.app import build_app
-from catfish.http.cors import App
+from catfish.http.asgi import App
 from catfish.http.observed import HttpFigures, Observed
 from catfish.http.routing import route
 from catfish.log import request_id

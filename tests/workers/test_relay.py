@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from catfish.http.cors import Scope
+from catfish.http.asgi import Scope
 from catfish.net.plain_stream import PlainStream
 from catfish.wire.http import parse_request_head
 from catfish.workers.relay import build_request, parse_answer, pass_bytes, pass_request

@@ -24,6 +24,7 @@ class EngineRefusal(HttpRefusal):
         return (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
             "Connection: close\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(self.body)}\r\n"
             f"{''.join(f'{name}: {value}{END}' for name, value in self.headers)}\r\n"
         ).encode() + self.body

@@ -132,9 +132,12 @@ class EngineServer:
     # Requests, whatever brings them
 
     def admit(
-        self, method: str, query: Mapping[str, str], headers: Mapping[str, str], *, upgrade: bool
+        self, method: str, query: Mapping[str, str], headers: Mapping[str, str], address: str, *, upgrade: bool
     ) -> Session | None:
         """The session that a request is for; None: it opens a new one.
+
+        Args:
+            address: the client's.
 
         Raises:
             EngineRefusal: it is neither.
@@ -142,7 +145,7 @@ class EngineServer:
         transport = query.get("transport")
         if transport not in ("polling", "websocket"):
             raise EngineRefusal(wire.UNKNOWN_TRANSPORT)
-        if not self.allows(headers.get("origin"), headers.get("host")):
+        if not self.allows(headers, address):
             raise EngineRefusal(wire.FORBIDDEN)
         upgraded = transport == "websocket"
         sid = query.get("sid")
@@ -176,9 +179,9 @@ class EngineServer:
         if retry_after_s:
             raise EngineRefusal(wire.TOO_MANY_REQUESTS, (("Retry-After", str(retry_after_s)),))
 
-    def allows(self, origin: str | None, host: str | None) -> bool:
-        """Whether pages of that origin may connect."""
-        return is_allowed(origin, host, self.settings.origins)
+    def allows(self, headers: Mapping[str, str], address: str) -> bool:
+        """Whether the page that sends such a request may connect."""
+        return is_allowed(headers, address, self.settings.origins)
 
     def open_polling(self, head: RequestHead, peer: str) -> bytes:
         """Open a session that begins with polling; the payload that answers the request.
@@ -197,7 +200,7 @@ class EngineServer:
 
     def check(self, head: RequestHead, address: str) -> None:
         """Refuse an upgrade that is wrong before it is answered with 101."""
-        session = self.admit(head.method, parse_query(head.query), head.headers, upgrade=True)
+        session = self.admit(head.method, parse_query(head.query), head.headers, address, upgrade=True)
         self.measure(address, head.headers, opens=session is None)
 
     def open(self, connection: Connection) -> Receiver:

@@ -341,7 +341,8 @@ HERE = {"host": "catfish.test"}
     ("origin", "origins", "allowed"),
     [
         ("http://catfish.test", [], True),
-        ("http://localhost:5173", [], True),
+        ("http://localhost:5173", [], False),  # of a browser that is elsewhere
+        ("http://localhost:5173", ["http://localhost:5173"], True),
         ("https://chat.example", ["https://chat.example"], True),
         ("https://chat.example", ["*"], True),
         ("https://chat.example", [], False),
