@@ -45,6 +45,7 @@ WITH_MORE: Final = ("transfer-encoding", "upgrade", "expect", "http2-settings")
 """Fields of requests that are more than their head."""
 LINGER_S: Final = 2.0
 """Seconds for a peer to read an answer behind which the stream is closed, and to close it itself."""
+FAULT_FIELDS: Final = ((b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff"))
 FAULT: Final = b'{"status":"error","code":"internal","message":"A fault of the server; it is in its log."}'
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii") for status in HTTPStatus
@@ -322,9 +323,7 @@ class _Answer:
     async def fail(self) -> None:
         """The application failed before it answered."""
         self._start, self._left, self.closes = None, None, True
-        await self.send(
-            {"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]}
-        )
+        await self.send({"type": "http.response.start", "status": 500, "headers": FAULT_FIELDS})
         await self.send({"type": "http.response.body", "body": FAULT})
 
     def _head(self, start: Message, length: int | None) -> bytes:
