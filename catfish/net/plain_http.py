@@ -5,6 +5,7 @@ needs none: it is read, the application is called, its answer is written, and th
 one task. The application notices no difference.
 
     head of a GET, HEAD, DELETE or OPTIONS, without body or upgrade  ->  answered here, then the next request
+    an upgrade to a WebSocket of ours                                ->  the stream goes back (`ReplayStream.returned`)
     any other head                                                   ->  Hypercorn gets the stream, for good
     TLS                                                              ->  Hypercorn, from the beginning
 
@@ -96,9 +97,13 @@ class PlainHttp:
             await self._otherwise(stream)
             return
         rest = await _Exchange(self, stream, plain).run()
-        if rest is not None:
-            stream.put_back(rest)
-            await self._otherwise(stream)
+        if rest is None:
+            return
+        if stream.wanted is not None and stream.wanted(rest[: find_head_end(rest)]):
+            stream.returned = rest
+            return
+        stream.put_back(rest)
+        await self._otherwise(stream)
 
 
 class _Exchange:

@@ -14,6 +14,7 @@ from hypercorn.config import Config
 from catfish.config import Settings
 from catfish.net.handoff import HypercornHandoff
 from catfish.net.listener import Listener, serve
+from catfish.net.plain_http import PlainHttp
 from catfish.wire.http import RequestHead
 from catfish.wire.websocket.frames import TEXT
 from tests.e2e.process import until
@@ -26,15 +27,18 @@ UPGRADE = HANDSHAKE + b"\r\n"
 
 
 @asynccontextmanager
-async def serving(endpoint: RecordingEndpoint, **settings: Any) -> AsyncIterator[Listener]:
+async def serving(endpoint: RecordingEndpoint, *, plain: bool = True, **settings: Any) -> AsyncIterator[Listener]:
     def route(head: RequestHead) -> RecordingEndpoint | None:
         return endpoint if head.path == "/somewhere" else None
 
-    handoff = HypercornHandoff(App(), Config())  # type: ignore[arg-type]
+    settings = {"bind": ("127.0.0.1:0",), **settings}
+    app = App()
+    hypercorn = HypercornHandoff(app, Config())  # type: ignore[arg-type]
+    http = PlainHttp(app, hypercorn, Settings(**settings)) if plain else hypercorn  # type: ignore[arg-type]
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            await nursery.start(handoff.run)
-            yield await nursery.start(partial(serve, Settings(bind=("127.0.0.1:0",), **settings), route, handoff))
+            await nursery.start(http.run)
+            yield await nursery.start(partial(serve, Settings(**settings), route, http))
             nursery.cancel_scope.cancel()
 
 
@@ -54,12 +58,12 @@ async def head_of_answer(stream: trio.abc.Stream) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(("tls", "plain"), [(False, True), (False, False), (True, False)])
 @pytest.mark.parametrize("pieces", [1, 3])
-async def test_a_websocket_after_requests(tls: bool, pieces: int) -> None:
+async def test_a_websocket_after_requests(tls: bool, plain: bool, pieces: int) -> None:
     endpoint = RecordingEndpoint()
     settings: dict[str, Any] = {"tls_certificate": CERTIFICATE, "tls_key": KEY} if tls else {}
-    async with serving(endpoint, **settings) as listener, await dial(listener, tls=tls) as stream:
+    async with serving(endpoint, plain=plain, **settings) as listener, await dial(listener, tls=tls) as stream:
         for _ in range(2):
             await ask(stream, GET)
         size = len(UPGRADE) // pieces + 1
