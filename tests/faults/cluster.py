@@ -119,8 +119,8 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Cluster]:
-    """The cluster; everything in it is ended at the end."""
+async def running(directory: Path, **environment: str) -> AsyncIterator[Cluster]:
+    """The cluster; everything in it is ended at the end. `environment` goes before `SETTINGS`."""
     # What is acknowledged must survive the death of Postgres, not that of the machine.
     postgres = EmbeddedPostgres(directory, settings={"fsync": "off", "shared_buffers": "64MB"})
     redis_server = PrivateRedis(directory)
@@ -135,7 +135,7 @@ async def running(directory: Path) -> AsyncIterator[Cluster]:
             ServerProcess(
                 nursery,
                 directory / f"instance{index}",
-                **SETTINGS,
+                **{**SETTINGS, **environment},
                 CATFISH_DATABASE_URL=database_url,
                 CATFISH_REDIS_URL=redis_url,
                 **(wrong_clock if index == 0 else {}),
