@@ -58,8 +58,10 @@ from catfish.store.database import open_database, prepare_schema
 from catfish.store.outlet import PostgresTail
 from catfish.store.postgres import PostgresStore
 from catfish.telemetry.loop import LoopLag
+from catfish.telemetry.otel import open_tracing
 from catfish.telemetry.readings import Sources
 from catfish.telemetry.scrape import Reply, Scrape
+from catfish.telemetry.sentry import open_sentry
 from catfish.wire.http import RequestHead
 
 log = logging.getLogger(__name__)
@@ -196,7 +198,14 @@ async def _serve(
     def time_delivery(accepted_at: float) -> None:
         listener.tell_written(lambda: sources.delivery.observe(trio.current_time() - accepted_at))
 
-    async with trio.open_nursery() as nursery:
+    async with (
+        open_tracing(settings, instance.id) as tracing,
+        open_sentry(settings, instance.id),
+        trio.open_nursery() as nursery,
+    ):
+        observed.tracing = instance.journal.tracing = tracing
+        if mirror is not None:
+            mirror.tracing = tracing
         await nursery.start(timers.run)
         await nursery.start(instance.run)
         if mirror is not None:

@@ -6,16 +6,18 @@ value out of its range. Where the values come from is told by `catfish.config_so
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import attrs
 
 from catfish.config_fields import limit, setting
+from catfish.config_fields import matches as _matches
+from catfish.config_fields import parse_names as _parse_names
+from catfish.config_fields import parse_networks as _parse_networks
+from catfish.config_fields import parse_origins as _parse_origins
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
@@ -68,32 +70,6 @@ def _parse_binds(texts: tuple[str, ...]) -> None:
         raise ValueError("no address to listen on")
     for text in texts:
         parse_bind(text)
-
-
-def _parse_origins(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[\da-f:.]+\]|[^\s/?#@:\[\]]+)(:\d+)?", text):
-            raise ValueError(f"{text!r} is not an origin")
-
-
-def _parse_networks(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        if text != "unix":
-            ipaddress.ip_network(text)
-
-
-def _parse_names(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        if not re.fullmatch(r"[\w.-]+(@/[^#\s]*)?(#/\S*)?", text):
-            raise ValueError(f"{text!r} is not NAME, NAME@PATH or NAME@PATH#NAMESPACE")
-
-
-def _matches(pattern: str) -> Callable[[str], None]:
-    def check(text: str) -> None:
-        if not re.match(pattern, text):
-            raise ValueError
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -427,6 +403,20 @@ class Settings:
         "Where those are who read GET /metrics without the API key; never through a proxy.",
         form="addresses, networks such as 10.1.0.0/16, or unix for those who come over a Unix socket",
         check=_parse_networks,
+    )
+    otel_endpoint: str | None = setting(
+        None,
+        "Where spans go (OTLP over HTTP); needs the extra otel.",
+        form="a URL such as http://127.0.0.1:4318/v1/traces",
+        check=_matches(r"https?://\S+\Z"),
+    )
+    otel_ratio: float = setting(1.0, "Part of the traces that are recorded, of those that begin here.", least=0)
+    sentry_dsn: str | None = setting(
+        None,
+        "Where faults are reported (Sentry's DSN); needs the extra sentry.",
+        secret=True,
+        form="a URL such as https://key@sentry.example/1",
+        check=_matches(r"https?://\S+@\S+\Z"),
     )
     log_requests: bool = setting(False, "Log each HTTP request; those that fail by our fault are logged in any case.")
 

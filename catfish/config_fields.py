@@ -5,6 +5,7 @@ Apart from the settings themselves, so that they can be read as the plain list t
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -111,3 +112,32 @@ def expected(field: attrs.Attribute[Any]) -> str:
     if get_origin(kind) is tuple:
         return "a list of texts (separated by commas in the environment)"
     return {bool: "true or false", Path: "a path", str: "a text"}[kind]
+
+
+# Forms of values: each raises ValueError for one that is not of it
+
+
+def parse_origins(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[\da-f:.]+\]|[^\s/?#@:\[\]]+)(:\d+)?", text):
+            raise ValueError(f"{text!r} is not an origin")
+
+
+def parse_networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if text != "unix":
+            ipaddress.ip_network(text)
+
+
+def parse_names(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        if not re.fullmatch(r"[\w.-]+(@/[^#\s]*)?(#/\S*)?", text):
+            raise ValueError(f"{text!r} is not NAME, NAME@PATH or NAME@PATH#NAMESPACE")
+
+
+def matches(pattern: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if not re.match(pattern, text):
+            raise ValueError
+
+    return check

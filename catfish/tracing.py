@@ -31,6 +31,13 @@ class Tracing(Protocol):
             carrier: header fields that may name the span which asked for this (W3C Trace Context).
         """
 
+    def record(self, name: str, began: float, attributes: Attributes) -> None:
+        """A span that is over now.
+
+        Args:
+            began: in seconds since the epoch.
+        """
+
 
 class _Off:
     """Both a span and what opens it."""
@@ -41,6 +48,9 @@ class _Off:
         return _NOTHING
 
     def set(self, attributes: Attributes) -> None:
+        pass
+
+    def record(self, name: str, began: float, attributes: Attributes) -> None:
         pass
 
 

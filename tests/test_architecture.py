@@ -205,7 +205,9 @@ def test_nothing_is_left_to_do_in_comments() -> None:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {_normal(re.split(r"[\[<>=~! ]", requirement)[0]) for requirement in project["dependencies"]}
+    extras = [project["optional-dependencies"][name] for name in ("otel", "sentry")]
+    requirements = [each for some in (project["dependencies"], *extras) for each in some]
+    declared = {_normal(re.split(r"[\[<>=~! ]", requirement)[0]) for requirement in requirements}
     known = {
         top: {_normal(name) for name in names} for top, names in importlib.metadata.packages_distributions().items()
     }

@@ -205,7 +205,11 @@ def test_the_value_of_a_secret_is_never_told(directory: Path, name: str) -> None
         with pytest.raises(ValueError) as caught:
             Settings(**wrong)
         assert "pa55word" not in str(caught.value)
-    good = {"database_url": "postgresql://x:pa55word@h/d", "redis_url": "redis://:pa55word@h"}.get(name, "pa55word")
+    good = {
+        "database_url": "postgresql://x:pa55word@h/d",
+        "redis_url": "redis://:pa55word@h",
+        "sentry_dsn": "https://pa55word@x/1",
+    }.get(name, "pa55word")
     loaded = load_in(directory, environ={f"CATFISH_{name.upper()}": good})
     assert "pa55word" not in repr(loaded.settings)
     assert "pa55word" not in str(list(rows(loaded)))

@@ -65,7 +65,8 @@ class Observed:
         self._figures = figures
         self._polls = polls
         self._logs_all = logs_all
-        self._tracing = tracing
+        self.tracing: Tracing = tracing
+        """May be set later."""
         self._prefix = secrets.token_hex(4)
         self._count = itertools.count(1)
 
@@ -91,7 +92,7 @@ class Observed:
         began = trio.current_time()
         before = request_id.set(id)
         try:
-            if self._tracing is OFF:
+            if self.tracing is OFF:
                 await self._app(scope, receive, send_marked)
             else:
                 carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -99,7 +100,7 @@ class Observed:
                     "http.request.method": scope["method"],
                     "url.path": scope["path"],
                 }
-                with self._tracing.span(f"{scope['method']} request", about, carrier) as span:
+                with self.tracing.span(f"{scope['method']} request", about, carrier) as span:
                     await self._app(scope, receive, send_marked)
                     span.set({"http.response.status_code": status, "catfish.request_id": id})
         finally:

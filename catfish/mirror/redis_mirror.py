@@ -18,6 +18,8 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -36,6 +38,7 @@ from catfish.mirror.outgoing import Entry, Outgoing
 from catfish.rooms.clock import now_ms
 from catfish.rooms.events import Event
 from catfish.rooms.ports import Mirror, Mirrored
+from catfish.tracing import OFF, Tracing
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -113,6 +116,9 @@ class RedisMirror(Mirror):
         self._streams = settings.mirror_streams
         """How many are read: as many as any instance writes."""
         self._link: Link | None = None
+        self.tracing: Tracing = OFF
+        self._submitted: deque[tuple[float, int]] = deque()
+        """When the batches left that are not confirmed, and how many entries each has; while there is tracing."""
         self._look_at = 0.0
         """When it is time to see who has fallen silent."""
         self._wakeup = trio.Event()
@@ -195,6 +201,7 @@ class RedisMirror(Mirror):
                 self._positions[stream] = end
         self._links += 1
         self._link = link
+        self._submitted.clear()
         self._outgoing.open = True
         self._incoming.resumed(trio.current_time())
         if not self._connected:
@@ -219,6 +226,9 @@ class RedisMirror(Mirror):
     def _count_confirmed(self, link: Link) -> None:
         while link.confirmed:
             self._outgoing.confirm(link.confirmed.popleft())
+            if self._submitted:
+                began, entries = self._submitted.popleft()
+                self.tracing.record("mirror batch", began, {"catfish.entries": entries})
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call something that waits for Redis; when we are cancelled it is left behind, and ends by itself."""
@@ -275,6 +285,8 @@ class RedisMirror(Mirror):
         entries = self._outgoing.take(now, BEAT_S * 0.9)
         if entries:
             link.submit(entries)
+            if self.tracing is not OFF:
+                self._submitted.append((time.time(), len(entries)))
         if now >= self._look_at:
             self._look_at = now + BEAT_S
             self._incoming.look_around(now)
@@ -295,8 +307,9 @@ class RedisMirror(Mirror):
             link.has_arrivals = trio.Event()
             while link.arrivals:
                 lane, streams = link.arrivals.popleft()
-                for stream, entries in streams:
-                    await self._take_in(stream, entries)
+                with self.tracing.span("mirror receive", {"catfish.streams": len(streams)}):
+                    for stream, entries in streams:
+                        await self._take_in(stream, entries)
                 lane.taken.release()
                 self._incoming.tell_gap(trio.current_time())
             if self._incoming.streams > self._streams:
