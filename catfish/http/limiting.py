@@ -18,8 +18,8 @@ from catfish.http.trust import TrustedAddresses, has_api_key
 from catfish.server.limits import Limits
 
 UNLIMITED: Final = frozenset(("/health", "/api/health", "/metrics"))
-PASSWORDS: Final = "/api/auth/"
-"""Below it are the routes that check and set passwords."""
+PASSWORDS: Final = frozenset(("/api/auth/login", "/api/auth/register", "/api/auth/password"))
+"""Routes that check or set a password."""
 
 
 class Limiting:
@@ -47,5 +47,5 @@ class Limiting:
         if limits.exempts(address, request.headers) or has_api_key(request, self._settings):
             return
         limits.take("rest", address=address)
-        if request.method == "POST" and request.url.path.startswith(PASSWORDS) and not self._servers.sent(request):
+        if request.method == "POST" and request.scope["path"] in PASSWORDS and not self._servers.sent(request):
             limits.take("login", address=address)

@@ -75,7 +75,8 @@ async def test_sign_ins_have_a_limit_of_their_own(nursery: trio.Nursery) -> None
         return answer.json["code"]
 
     assert [await post("/api/auth/login") == "rate_limited" for _ in range(3)] == [False, False, True]
-    assert await post("/api/auth/whatever") == "rate_limited"
+    assert await post("/api/auth/register") == "rate_limited"
+    assert await post("/api/auth/refresh") != "rate_limited"
     assert await post("/api/auth/login", x_api_key="the key") != "rate_limited"
     assert await post("/api/messages") != "rate_limited"
     assert (await ask(api)).status == 404
