@@ -36,8 +36,9 @@ class Families:
     def __init__(self) -> None:
         self.all: list[Family] = []
 
-    def gauge(self, name: str, help: str, value: float) -> None:
-        self.all.append(Family(name, "gauge", help, [Sample(name, {}, float(value))]))
+    def gauge(self, name: str, help: str, *value: float) -> None:
+        """Without a value it is there, and nothing is known of it."""
+        self.all.append(Family(name, "gauge", help, [Sample(name, {}, float(each)) for each in value]))
 
     def gauges(self, name: str, help: str, label: str, values: Mapping[str, float]) -> None:
         """One for each value of a label."""

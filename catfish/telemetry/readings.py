@@ -182,10 +182,8 @@ def _add_mirror(families: Families, sources: Sources) -> None:
     if sources.mirror is None:
         return
     figures = sources.mirror.statistics()
-    if figures.lag_ms is not None:
-        families.gauge(
-            "catfish_mirror_lag_seconds", "How long the newest entry took from here to here.", figures.lag_ms / 1000
-        )
+    lag = [] if figures.lag_ms is None else [figures.lag_ms / 1000]
+    families.gauge("catfish_mirror_lag_seconds", "How long the newest entry took from here to here.", *lag)
     families.gauge("catfish_mirror_peers", "Other instances that are heard.", figures.peers)
     families.counter("catfish_mirror_published", "Events that crossed to Redis.", figures.published)
     families.counter("catfish_mirror_received", "Events of others for rooms that are hosted here.", figures.received)
