@@ -112,7 +112,8 @@ class PublishedKeys:
         self._tried_at = trio.current_time()
         self.fetches += 1
         try:
-            with trio.fail_after(settings.jwks_timeout_s):
+            with trio.fail_after(settings.jwks_timeout_s) as scope:
+                scope.shield = True  # others need the keys as well, if whoever asked first goes away
                 text = await trio.to_thread.run_sync(
                     self._fetch,
                     self._url,

@@ -151,13 +151,40 @@ async def test_who_knows_its_key_does_not_wait_for_a_fetch_of_somebody_else(nurs
         hold.set()
 
 
-async def test_the_fetch_of_a_client_that_goes_away_is_made_by_the_next(issuer: Issuer, keys: PublishedKeys) -> None:
+async def test_the_fetch_for_a_client_that_goes_away_is_for_the_next_one(issuer: Issuer, keys: PublishedKeys) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await names(keys, "first")
-    with trio.move_on_after(0):
-        await names(keys, "first")
-    assert await names(PublishedKeys(URL, Settings(), issuer.fetch), "first") == ["first"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(names, keys, "first")
+        while not keys.fetches:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert await names(keys, "first") == ["first"]
+    assert issuer.asked == 1
+
+
+async def test_a_url_that_never_answers_is_given_up(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    hold = threading.Event()
+
+    def never(url: str, timeout_s: float, bytes_max: int) -> bytes:
+        hold.wait(10)
+        return FIRST
+
+    keys = PublishedKeys(URL, Settings(), never)
+
+    async def jump() -> None:
+        while not keys.fetches:
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(5)
+
+    nursery.start_soon(jump)
+    try:
+        with pytest.raises(Rejected) as refused:
+            await names(keys, "first")
+        assert refused.value.code == "unavailable"
+    finally:
+        hold.set()
 
 
 async def test_tokens_of_published_keys_beside_a_secret(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:

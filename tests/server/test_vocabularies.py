@@ -35,8 +35,8 @@ class SocketIOConnection(FakeConnection):
 class Socket:
     """One client, on one WebSocket."""
 
-    def __init__(self, world: World, auth: dict[str, Any] | None, authorization: str | None) -> None:
-        self.connection = SocketIOConnection(authorization)
+    def __init__(self, world: World, auth: dict[str, Any] | None, authorization: str | None, query: str = "") -> None:
+        self.connection = SocketIOConnection(authorization, query)
         self.receiver = world.engine.open(self.connection)  # type: ignore[arg-type]
         world.server.nursery.start_soon(self.receiver.run)
         self.connection.frames.clear()  # the handshake
