@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import trio
 from trio.testing import MockClock
 
+from catfish.errors import Rejected
+from catfish.rooms.commands import Answer, Command, Rematch
+from catfish.rooms.ports import StoreUnavailable
 from tests.doubles.memory_mirror import MemoryNetwork
 from tests.doubles.memory_store import MemoryStore
 from tests.server.harness import Client, Server, start_server
@@ -96,3 +102,105 @@ async def test_both_strangers_hear_once_that_they_are_both_there_on_two_instance
         await trio.sleep(2)
     for client in (ann, bob):
         assert len(client.heard("room:ready")) == 1
+
+
+class LateAnswers:
+    """A store whose answers to commits come when `release` is called; the commits are made at once."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.held: trio.Event | None = None
+        self.lose: type[Command] | None = None
+        """The store goes away when such a command is committed, before it has answered."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def hold(self) -> None:
+        self.held = trio.Event()
+
+    async def commit(self, batch: Sequence[Command]) -> list[Answer | Rejected]:
+        answers = await self.store.commit(batch)
+        if self.lose is not None and any(isinstance(command, self.lose) for command in batch):
+            self.lose, self.store.away = None, True
+            raise StoreUnavailable("the connection was lost before the commit was confirmed")
+        if self.held is not None:
+            await self.held.wait()
+        return answers
+
+
+async def seek(server: Server, user: str, client: Client | None = None) -> tuple[Client, Any]:
+    if client is None:
+        client = server.connect()
+        await client.ask("hello", {"user": user})
+    return client, await client.ask("room:match", {})
+
+
+async def test_who_left_and_who_came_while_a_pairing_was_answered_is_told_behind_the_answer(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store, network = MemoryStore(), MemoryNetwork()
+    late = LateAnswers(store)
+    here, there = await start_server(nursery, late), await start_server(nursery, store)  # type: ignore[arg-type]
+    for server in (here, there):
+        await connect_mirror(nursery, network, server)
+    bob, _ = await seek(there, "bob")
+    ann, paired = await seek(here, "ann")
+    room = paired["room"]["id"]
+    await ann.ask("room:leave", {"room": room})
+    ann.read()
+    ann.order.clear()
+    late.hold()
+    id = ann.request("room:match", {})
+    await trio.sleep(1)
+    await bob.ask("room:leave", {"room": room})
+    await seek(there, "dora")
+    await trio.sleep(1)
+    assert late.held is not None
+    late.held.set()
+    await trio.sleep(1)
+    ann.read()
+    assert ann.replies[id]["peer"]["user"] == "bob"
+    assert ann.order == [f"reply {id}", "room:left", "room:joined", "room:ready"]
+    assert ann.heard("room:left")[0]["user"] == "bob"
+    assert ann.heard("room:joined")[0]["member"]["user"] == "dora"
+
+
+async def test_who_is_lost_again_with_a_second_instance_has_the_whole_grace_period_anew(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store = MemoryStore()
+    first = await start_server(nursery, store)
+    ann, bob = await rejoin(first, "ann"), await rejoin(first, "bob")
+    await bob.vanish()
+    await trio.sleep(6)
+    async with trio.open_nursery() as stopping:
+        second = await start_server(stopping, store)
+        await rejoin(second, "bob")
+        await trio.sleep(1)
+        await second.instance.finish()
+        stopping.cancel_scope.cancel()
+    await trio.sleep(9)  # it was lost 16 s ago for the first time, and 9 s ago for the last
+    assert ann.heard("room:left") == []
+    await trio.sleep(10)
+    assert [left["user"] for left in ann.heard("room:left")] == ["bob"]
+
+
+async def test_who_was_moved_to_another_stranger_knows_although_the_answer_was_lost(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    late = LateAnswers(MemoryStore())
+    server = await start_server(nursery, late, journal_wait_s_max=0.5)  # type: ignore[arg-type]
+    ann, first = await seek(server, "ann")
+    bob, _ = await seek(server, "bob")
+    cleo, second = await seek(server, "cleo")
+    await bob.ask("room:leave", {"room": first["room"]["id"]})
+    late.lose = Rematch
+    await trio.sleep(10)
+    assert late.store.away
+    late.store.away = False
+    await trio.sleep(3)
+    for client, partner in ((ann, "cleo"), (cleo, "ann")):
+        assert client.heard("room:joined")[-1]["member"]["user"] == partner
+    members = await ann.ask("room:members", {"room": second["room"]["id"]})
+    assert [member["user"] for member in members["members"]] == ["cleo", "ann"]

@@ -15,6 +15,9 @@ import time
 
 from tests.simulation.world import simulate
 
+PROGRESS = 250
+"""Seeds after which it says how far it is."""
+
 
 def run(seed: int) -> tuple[int, list[str]]:
     return seed, simulate(seed)
@@ -36,7 +39,11 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     started_at, failed = time.monotonic(), 0
     with multiprocessing.Pool(chosen.jobs) as pool:
-        for seed, failures in pool.imap_unordered(run, range(chosen.first, chosen.first + chosen.seeds), 4):
+        seeds = range(chosen.first, chosen.first + chosen.seeds)
+        for count, (seed, failures) in enumerate(pool.imap_unordered(run, seeds, 4), 1):
+            if count % PROGRESS == 0:
+                write(f"{count} seeds, {failed} failed, {time.monotonic() - started_at:.0f} s\n")
+                sys.stdout.flush()
             if failures:
                 failed += 1
                 write(f"seed {seed} failed:\n    " + "\n    ".join(failures[:4]) + "\n")
