@@ -144,7 +144,7 @@ class Device:
         """One thing that people do."""
         if self.world.calm:
             self.settled = not any(view.pending for view in self.views.values())
-            await self._pause(0.5)
+            await self._pause(2.0)
             return
         await self._pause(self.rng.choice((0.0, 0.05, 0.5, 3.0)))
         view = self.views[self.rng.choice(self.wanted)] if self.wanted else None

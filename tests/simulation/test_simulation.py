@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 40
+SEEDS = 80
 
 
 def run(*arguments: str) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from catfish.config import Settings
 from catfish.rooms import codes
+from catfish.server import instance
 from catfish.server.native import NativeSession
 from catfish.server.participant import Participant
 from tests.doubles.memory_mirror import Faults, MemoryNetwork
@@ -45,9 +46,9 @@ class World:
         self.page = rng.choice((None, 3))
         """Messages that a device asks for at once when it comes back; None: as many as the server gives."""
         self.settings = Settings(
-            grace_s=rng.choice((2.0, 10.0, 10.0)),
+            grace_s=rng.choice((0.0, 2.0, 10.0, 10.0)),
             lease_s=rng.choice((6.0, 15.0)),
-            room_idle_s=rng.choice((0.5, 60.0)),
+            room_idle_s=rng.choice((1.0, 60.0)),
             journal_wait_s_max=rng.choice((3.0, 15.0)),
         )
         self.store = MemoryStore()
@@ -70,7 +71,7 @@ class World:
         """The kinds of faults of this run."""
         if self.crowded and "kills" not in self.faults:
             self.faults.append("kills")
-        self.ends_at = 30.0 if self.crowded else rng.choice((30.0, 60.0, 90.0))
+        self.ends_at = 20.0 if self.crowded else rng.choice((15.0, 30.0, 60.0))
         self.nursery: trio.Nursery
         self._tell = tell
         self.presences = Presences(self)
@@ -294,6 +295,7 @@ def _repeatable(seed: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codes, "secrets", _Drawn(seed))
         patch.setattr(socket, "gethostname", lambda: "host")
+        patch.setattr(instance, "SHARE_S", 3600.0)  # nobody is limited, and looking for it costs a sixth of the time
         # The server keeps sessions in sets, which are gone through in the order of these.
         patch.setattr(Participant, "__hash__", lambda self: hash(self.session))
         patch.setattr(NativeSession, "__hash__", lambda self: hash(self.participant))
