@@ -90,13 +90,23 @@ class Cluster:
                 except psycopg.OperationalError:
                     await trio.sleep(0.2)
 
-    async def health(self, instance: ServerProcess) -> dict[str, Any]:
+    async def get(self, instance: ServerProcess, path: str) -> str:
+        """The body of the answer."""
         host, _, port = instance.address.rpartition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
-            await stream.send_all(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             answer = b"".join([chunk async for chunk in stream])
-        found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+        return answer.partition(b"\r\n\r\n")[2].decode()
+
+    async def health(self, instance: ServerProcess) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(await self.get(instance, "/health"))
         return found
+
+    async def metric(self, instance: ServerProcess, name: str) -> float:
+        """A counter or gauge of which there is one."""
+        lines = (await self.get(instance, "/metrics")).splitlines()
+        [value] = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name}{{")]
+        return float(value)
 
     async def healthy(self) -> None:
         """Wait until every instance says that it has its database and its mirror."""

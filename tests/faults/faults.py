@@ -21,6 +21,7 @@ EFFECT_S = 60.0
 """Within which a fault shows."""
 NO_DATABASE = "the database does not answer"
 NO_REDIS = "Redis is away"
+GAPS = "catfish_mirror_gaps_total"
 TAKEN_FOR_DEAD = "the lease had ended before it was renewed"
 
 
@@ -75,6 +76,7 @@ async def lose_both(cluster: Cluster, pause_s: float) -> None:
 async def trim_the_stream(cluster: Cluster, pause_s: float) -> None:
     """To 10 entries, again and again; and an instance that reads nothing meanwhile misses what was cut off."""
     victim = random.choice(cluster.instances)
+    gaps = await cluster.metric(victim, GAPS)
 
     def trim() -> None:
         with redis.Redis.from_url(cluster.redis.url) as client:
@@ -93,6 +95,9 @@ async def trim_the_stream(cluster: Cluster, pause_s: float) -> None:
         for _ in range(max(1, round(pause_s / 4))):
             await _pause([victim.pid], 1.5)
             await trio.sleep(pause_s / 8)
+        with trio.fail_after(EFFECT_S):
+            while await cluster.metric(victim, GAPS) == gaps:  # noqa: ASYNC110 - nobody here could set an event
+                await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
 
 
