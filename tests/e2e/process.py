@@ -15,6 +15,8 @@ from typing import Self
 import trio
 
 READY = re.compile(rb"catfish listens on https?://(127\.0\.0\.1:\d+)")
+NOT_HANDED_ON = ("CATFISH_", "PYTHONDONTWRITEBYTECODE")
+"""Of our environment. Without compiled modules every one of the many servers would take half as long again to start."""
 START_S = 60.0
 STOP_S = 60.0
 
@@ -48,7 +50,7 @@ class ServerProcess:
 
     async def start(self, *, port: str = "0") -> None:
         """Start it (again), and wait until it accepts connections."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CATFISH_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_HANDED_ON)}
         self.output, self.exit_status = b"", None
         self._process = await trio.lowlevel.open_process(
             [*self._command, "--port", port],
