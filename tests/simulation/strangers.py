@@ -106,7 +106,8 @@ class Stranger(Device):
         if not self.homeless:
             return None
         self.homeless = False
-        view = self.views[room] = View(room)
+        view = View(room)
+        self.views = {room: view}
         view.inside = True
         view.members = {self.user: trio.current_time()}
         self.wanted = [room]
