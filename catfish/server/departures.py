@@ -100,8 +100,9 @@ class Departures:
             else:
                 self.leave_at_once(live, user, origin)
 
-    def take(self, taken: Taken, grace_s: float) -> None:
-        """A member of an instance that died is ours now: it has what is left of its grace period."""
+    def take(self, taken: Taken, grace_s: float, away_s_max: float) -> None:
+        """A member of an instance that died is ours now: it has what is left of its grace period. It cannot have been
+        away for longer than `away_s_max`."""
         number, user = taken.record.number, taken.member.user
         live = self._supervisor.get(number)
         if live is not None and user in live.members and live.members[user].listeners:
@@ -110,7 +111,7 @@ class Departures:
         if live is not None:
             self._supervisor.make_up_for_coming(live, taken.member)
             live.members[user].member.away = True
-        left_s = max(grace_s - taken.away_ms / 1000, 0.0)
+        left_s = max(grace_s - min(taken.away_ms / 1000, away_s_max), 0.0)
         self._start((number, user), taken.record.room.id, taken.member.name, left_s, None)
 
     def _room_closed(self, live: LiveRoom) -> None:

@@ -47,6 +47,7 @@ class Lease:
         settings = self._settings
         # If the store was away until just now, those who are alive have yet to renew theirs.
         take_over_from = trio.current_time() + settings.lease_s / 3
+        reached_since = trio.current_time()
         while True:
             asked_at = trio.current_time()
             try:
@@ -62,12 +63,15 @@ class Lease:
                 take_over_from = trio.current_time() + settings.lease_s
                 self._database.failed("lease", error)
                 await trio.sleep(RETRY_S)
+                reached_since = trio.current_time()
                 continue
             self._database.works("lease")
             if not held:
                 self._come_back()
+            # Leases end while nobody can renew them; whoever died in an outage may have lived until its end.
+            away_s_max = trio.current_time() - reached_since
             for each in taken:
-                self._departures.take(each, self._settings.grace_s)
+                self._departures.take(each, self._settings.grace_s, away_s_max)
             if len(taken) < TAKE_OVER_MAX:
                 await trio.sleep(self._settings.lease_s / 3)
 

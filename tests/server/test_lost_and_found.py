@@ -204,3 +204,25 @@ async def test_who_was_moved_to_another_stranger_knows_although_the_answer_was_l
         assert client.heard("room:joined")[-1]["member"]["user"] == partner
     members = await ann.ask("room:members", {"room": second["room"]["id"]})
     assert [member["user"] for member in members["members"]] == ["cleo", "ann"]
+
+
+async def test_who_died_in_an_outage_of_the_store_may_have_lived_until_its_end(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store = MemoryStore()
+    survivor = await start_server(nursery, store)
+    ann = await rejoin(survivor, "ann")
+    async with trio.open_nursery() as dying:
+        await rejoin(await start_server(dying, store), "bob")
+        await trio.sleep(1)
+        store.away = True
+        await trio.sleep(60)
+        dying.cancel_scope.cancel()
+    store.away = False
+    ann.read()
+    ann.events.clear()
+    lease_s = survivor.instance.settings.lease_s
+    await trio.sleep(lease_s + 2)  # the others had the time to renew theirs, and this one's members are taken over
+    assert survivor.instance.departures.absent_count == 1
+    await trio.sleep(30)
+    assert [left["user"] for left in ann.heard("room:left")] == ["bob"]
