@@ -63,8 +63,9 @@ class Logins:
     async def register(self, *, email: str, password: str, name: str | None) -> Logged:
         """Make an account. Rejected: bad_request, email_taken."""
         policy = self._instance.policy
-        email = _email(policy.label(email.strip(), "email", EMAIL_CHARS_MAX))
-        name = email.partition("@")[0] if name is None else name.strip()
+        email = policy.label(email.strip(), "email", EMAIL_CHARS_MAX)
+        name = email.partition("@")[0][:NAME_CHARS_MAX] if name is None else name.strip()
+        email = _email(email)
         account = Account(
             id=draw_id("u"),
             name=policy.label(name, "name", NAME_CHARS_MAX),

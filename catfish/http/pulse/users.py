@@ -50,7 +50,7 @@ class WhichUserToShow(msgspec.Struct):
 
 
 class _Either(msgspec.Struct):
-    password: msgspec.Raw | None = None
+    password: Any = None
 
 
 def _has_password(body: bytes) -> bool:
