@@ -18,11 +18,10 @@ from typing import Final
 
 from catfish.config import Settings
 from catfish.errors import StartError
+from catfish.private_server import SOCKET_BYTES_MAX
 from catfish.workers.tags import TAG_CHARS
 
 PREFIX: Final = "workers."
-SOCKET_CHARS_MAX: Final = 103
-"""Of a socket's path: 108 bytes with the final NUL on Linux, 104 elsewhere."""
 SETTLED_S: Final = 60.0
 """A directory without a lock that is younger belongs to a server that is about to lock it."""
 
@@ -65,7 +64,7 @@ def _make(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _remove_abandoned(parent)
     path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    if len(os.fsencode(path)) + 1 + TAG_CHARS > SOCKET_CHARS_MAX:
+    if len(os.fsencode(path)) + 1 + TAG_CHARS > SOCKET_BYTES_MAX:
         path.rmdir()
         raise ValueError("the path is too long for a socket")
     return path

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from catfish.config import Settings
 from catfish.errors import StartError
-from catfish.mirror import private_redis
 from catfish.mirror.private_redis import PrivateRedis, find_program, open_redis
 from tests.mirror.world import until
 
@@ -147,7 +146,7 @@ async def test_after_kill_9_of_both_the_next_one_starts_another(redis_dir: Path)
 
 
 async def test_one_that_does_not_stop_is_killed(redis_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_redis, "STOP_S", 0.2)
+    monkeypatch.setattr(PrivateRedis, "stop", ((signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0)))
     server = PrivateRedis(redis_dir)
     async with running(server):
         pid = server.statistics().pid
@@ -157,7 +156,7 @@ async def test_one_that_does_not_stop_is_killed(redis_dir: Path, monkeypatch: py
 
 
 async def test_why_it_does_not_start_is_said_in_its_own_words(redis_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_redis, "START_ATTEMPTS", 1)
+    monkeypatch.setattr(PrivateRedis, "start_attempts", 1)
     with pytest.RaisesGroup(pytest.RaisesExc(StartError, match=r"does not start:\n(?s:.)*maxmemory-policy")):
         async with running(PrivateRedis(redis_dir, settings={"maxmemory-policy": "nonsense"})):
             pass

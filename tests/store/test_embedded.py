@@ -211,7 +211,7 @@ async def test_cancelling_while_it_starts_leaves_nothing_behind(state_dir: Path)
 
 
 def test_why_it_does_not_start_is_said_in_its_own_words(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("catfish.store.embedded.START_ATTEMPTS", 1)
+    monkeypatch.setattr(EmbeddedPostgres, "start_attempts", 1)
     server = EmbeddedPostgres(state_dir, settings={"shared_buffers": "nonsense"})
     with pytest.raises(StartError, match=r"does not start:\n(?s:.)*shared_buffers"), running(server):
         pass
