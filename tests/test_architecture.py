@@ -39,7 +39,7 @@ LAYERS = {
     "contracts": BASE | {"wire", "rooms"},
     "net": BASE | {"wire", "log"},
     "store": BASE | {"rooms", "private_server"},
-    "mirror": BASE | {"rooms", "wire"} | COUNTING,
+    "mirror": BASE | {"rooms", "wire", "private_server"} | COUNTING,
     "auth": BASE | {"rooms", "wire", "config_fields"},
     "server": BASE | {"config_fields", "wire", "rooms", "contracts", "net", "store", "mirror", "auth"} | COUNTING,
     "http": BASE | {"wire", "rooms", "contracts", "net", "store", "mirror", "auth", "server", "log"} | COUNTING,

@@ -79,7 +79,7 @@ async def test_only_its_owner_may_enter(redis_dir: Path) -> None:
 async def test_a_directory_that_others_may_enter_is_refused(redis_dir: Path) -> None:
     (redis_dir / "redis").mkdir()
     (redis_dir / "redis").chmod(0o755)
-    with pytest.RaisesGroup(pytest.RaisesExc(StartError, match="only Catfish's own account")):
+    with pytest.RaisesGroup(pytest.RaisesExc(StartError, match="only its own account")):
         async with running(PrivateRedis(redis_dir)):
             pass
 
