@@ -340,6 +340,12 @@ class Settings:
         5.0,
         "Seconds that somebody waits for the next stranger to come; then it is brought to another who waits elsewhere.",
     )
+    partner_pause_s: float = setting(
+        300.0,
+        "Seconds for which two strangers who met are not matched again.",
+        least=0,
+    )
+    report_messages: int = setting(20, "Messages of the room that are kept with a report.")
     room_idle_s: float = setting(60.0, "Seconds that an empty room stays in memory.", least=0)
     poll_s: float = setting(
         1.0, "Seconds between two comparisons of the rooms with the database while Redis is away; events cross as late."

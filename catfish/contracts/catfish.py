@@ -45,7 +45,8 @@ async def join_room(who: Participant, args: Sequence[Any]) -> None:
         await _leave(who, room)
     if not who.identified:
         await who.introduce(name=name_in(user))
-    pairing = await who.match(grace_s=0.0, origin=_origin(user))
+    # The originals put two who have just parted together again, and their clients count on it.
+    pairing = await who.match(again=True, grace_s=0.0, origin=_origin(user))
     who.state = pairing.room.id
 
 

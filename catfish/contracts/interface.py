@@ -10,7 +10,9 @@ import msgspec
 from catfish.errors import Rejected
 from catfish.rooms.commands import Change
 from catfish.rooms.events import Device, Event
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.grants import Grants
+from catfish.rooms.model import Access, Member, Message, Role, Room, RoomKind
+from catfish.rooms.permissions import Right
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Page
 from catfish.rooms.room import LiveRoom
@@ -64,6 +66,8 @@ class Participant(Protocol):
     name: str
     identified: bool
     """A token says who it is: its id cannot be chosen."""
+    grants: Grants | None
+    """What its token restricts it to."""
     state: Any
     """Whatever the vocabulary wants to remember of this session; None at first. Plain data (what JSON holds), so that a
     session can be continued by another instance."""
@@ -108,8 +112,15 @@ class Participant(Protocol):
         """Ids of the rooms that the session is in, in the order in which it entered them."""
         ...
 
-    async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
-        """Make a room with a code. Its creator does not enter by that."""
+    async def create(
+        self,
+        *,
+        kind: RoomKind | None,
+        access: Access | None = None,
+        name: str | None = None,
+        capacity: int | None = None,
+    ) -> Room:
+        """Make a room with a code. Its creator owns it, and does not enter by that."""
         ...
 
     def hosted(self, *, room: str | None = None, code: str | None = None) -> LiveRoom | None:
@@ -142,9 +153,15 @@ class Participant(Protocol):
         ...
 
     async def match(
-        self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
+        self,
+        interests: Sequence[str] = (),
+        *,
+        again: bool = False,
+        grace_s: float | None = None,
+        origin: Origin | None = None,
     ) -> Pairing:
-        """Meet a stranger, or wait for one. Rejected `already_in_room` while in a matched room with someone."""
+        """Meet a stranger, or wait for one. Rejected `already_in_room` while with one. `again`: whoever was met just
+        now may be met again at once."""
         ...
 
     async def history(
@@ -194,6 +211,55 @@ class Participant(Protocol):
 
     def toggle(self, room: str, device: Device, on: bool, *, origin: Origin | None = None) -> None:
         """Switch one's camera, microphone or screen on or off, and tell the others."""
+        ...
+
+    def check(self, right: Right, live: LiveRoom) -> None:
+        """Whether the session may do that in a room that it is in. Rejected: forbidden, muted."""
+        ...
+
+    @property
+    def moderation(self) -> Moderating:
+        """What it can do about others."""
+        ...
+
+
+class Moderating(Protocol):
+    """What somebody can do about others. Rejected: no_such_room, forbidden and the like, by `rooms.permissions`."""
+
+    async def set_role(self, room: str, user: str, role: Role) -> Role:
+        """Make somebody a moderator, a member, or nobody special."""
+        ...
+
+    async def invite(self, room: str, user: str) -> Role:
+        """Let somebody come in; its role now."""
+        ...
+
+    async def mute(self, room: str, user: str, duration_ms: int | None) -> int:
+        """Let somebody not speak, for so long or for good; 0 takes it back. Returns until when."""
+        ...
+
+    async def kick(self, room: str, user: str) -> None:
+        """Remove somebody, who may come back."""
+        ...
+
+    async def ban(self, room: str, user: str, duration_ms: int | None, *, address: bool) -> int:
+        """Remove somebody, who may not come back, nor others from where it is when `address`. Returns until when."""
+        ...
+
+    async def unban(self, room: str, user: str) -> bool:
+        """Whether it was banned."""
+        ...
+
+    async def report(self, room: str, user: str | None, seq: int | None, reason: str) -> int:
+        """Tell the operator, with the last messages of the room; the report's id."""
+        ...
+
+    async def block(self, user: str, on: bool) -> bool:
+        """Have nothing to do with somebody, or again; whether that changed anything."""
+        ...
+
+    async def blocked(self) -> list[str]:
+        """Whom one has blocked."""
         ...
 
 

@@ -7,12 +7,14 @@ coroutine waits its turn on the connection's task. Durable requests answer throu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from catfish import __version__
-from catfish.contracts.interface import Handled, Participant, Reply
+from catfish.contracts import native_moderation
+from catfish.contracts.interface import Participant, Reply
+from catfish.contracts.native_requests import EMPTY, Answer, Handler, Request
 from catfish.errors import Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import Delete, Edit, MarkRead, React
@@ -29,21 +31,13 @@ from catfish.rooms.events import (
     Signal,
     Typing,
 )
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.model import Access, Member, Message, Room, RoomKind
+from catfish.rooms.permissions import Right
 from catfish.rooms.policy import bad_request
 from catfish.wire.native import check_data
 
 JSON_BYTES_PER_CHAR_MAX: Final = 6
 """A control character becomes \\u001f; what is longer in UTF-8 is not escaped."""
-EMPTY: Final[dict[str, Any]] = {}
-
-
-class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """Data of a request; a field that is not listed is refused."""
-
-
-class Answer(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Data of a reply."""
 
 
 class Hello(Request, kw_only=True):
@@ -74,7 +68,8 @@ class Welcome(Answer, kw_only=True):
 
 
 class CreateRoom(Request, kw_only=True):
-    kind: RoomKind = RoomKind.OPEN
+    kind: RoomKind | None = None
+    access: Access | None = None
     name: str | None = None
     capacity: int | None = None
 
@@ -99,12 +94,12 @@ class JoinAnswer(Answer, kw_only=True):
     """The newest message when the room was entered; what came later follows as events."""
     more: bool
     """With `since`: there are more up to `seq` than the limit let through. Else: there are older ones."""
-    changed: list[Message] = []
+    changed: list[Message] = msgspec.field(default_factory=list)
     """With `since`: earlier messages as they are now, when they changed after message `since` came."""
 
 
 class MatchRoom(Request, kw_only=True):
-    interests: list[str] = []
+    interests: list[str] = msgspec.field(default_factory=list)
 
 
 class MatchAnswer(Answer, kw_only=True):
@@ -228,9 +223,8 @@ def ping(who: Participant, request: Any, reply: Reply) -> None:
 
 
 async def room_create(who: Participant, request: CreateRoom, reply: Reply) -> None:
-    if request.kind is RoomKind.MATCHED:
-        raise bad_request("kind", "matched rooms are made by room:match")
-    reply(RoomAnswer(room=await who.create(kind=request.kind, name=request.name, capacity=request.capacity)))
+    creating = who.create(kind=request.kind, access=request.access, name=request.name, capacity=request.capacity)
+    reply(RoomAnswer(room=await creating))
 
 
 async def room_join(who: Participant, request: JoinRoom, reply: Reply) -> None:
@@ -264,7 +258,7 @@ async def room_match(who: Participant, request: MatchRoom, reply: Reply) -> None
 
 async def room_next(who: Participant, request: MatchRoom, reply: Reply) -> None:
     interests = who.policy.interests(request.interests)
-    for room in [room for room in who.rooms if who.live(room).kind is RoomKind.MATCHED]:
+    for room in [room for room in who.rooms if who.live(room).is_of_strangers]:
         await who.leave(room)
     pairing = await who.match(interests)
     reply(MatchAnswer(room=pairing.room, matched=pairing.peer is not None, peer=pairing.peer))
@@ -317,6 +311,7 @@ def chat_send(who: Participant, request: Send, reply: Reply) -> None:
 
 async def chat_history(who: Participant, request: History, reply: Reply) -> None:
     live = who.live(request.room)
+    who.check(Right.READ, live)
     limit = who.policy.limit(request.limit)
     if request.before is not None and request.after is not None:
         raise bad_request("before", "cannot be combined with after")
@@ -345,7 +340,8 @@ def chat_edit(who: Participant, request: EditMessage, reply: Reply) -> None:
 
 def chat_delete(who: Participant, request: DeleteMessage, reply: Reply) -> None:
     live = who.live(request.room)
-    who.change(live, Delete(number=live.number, seq=request.seq, user=who.user, at=now_ms()), _empty(reply))
+    command = Delete(number=live.number, seq=request.seq, user=who.user, at=now_ms(), grants=who.grants)
+    who.change(live, command, _empty(reply))
 
 
 def chat_react(who: Participant, request: ReactTo, reply: Reply) -> None:
@@ -382,12 +378,6 @@ def signal(who: Participant, request: SendSignal, reply: Reply) -> None:
     reply(EMPTY)
 
 
-class Handler(NamedTuple):
-    request: Any
-    """The type of the event's data."""
-    handle: Callable[[Participant, Any, Reply], Handled]
-
-
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": Handler(Hello, hello),
     "ping": Handler(Any, ping),
@@ -408,6 +398,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "media:toggle": Handler(ToggleMedia, media_toggle),
     "media:started": Handler(InRoom, media_started),
     "signal": Handler(SendSignal, signal),
+    **native_moderation.HANDLERS,
 }
 """Every event that a client may send."""
 

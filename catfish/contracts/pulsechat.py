@@ -36,7 +36,8 @@ from catfish.errors import Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import AUTOMATIC_CLIENT_ID
 from catfish.rooms.events import Event, MessageSent, Said
-from catfish.rooms.model import Message, RoomKind
+from catfish.rooms.model import Access, Message
+from catfish.rooms.permissions import Facts, Right, check
 from catfish.rooms.policy import bad_request
 from catfish.rooms.room import LiveRoom
 from catfish.rooms.uuids import message_uuid
@@ -128,7 +129,7 @@ def _send(who: Participant, event: str, room: str, value: dict[str, Any], reply:
     live = who.hosted(room=who.policy.room(room))
     if live is None:
         return _store_elsewhere(who, event, room, line, reply)
-    _check_open(live.kind)
+    _check_open(live.id, live.access)
     _store(who, event, live.number, room, line, reply)
     return None
 
@@ -136,13 +137,13 @@ def _send(who: Participant, event: str, room: str, value: dict[str, Any], reply:
 async def _store_elsewhere(who: Participant, event: str, room: str, line: Line, reply: Reply | None) -> None:
     """In a conversation that nobody here is in."""
     number, found = await who.find(room=room)
-    _check_open(found.kind)
+    _check_open(found.id, found.access)
     _store(who, event, number, room, line, reply)
 
 
-def _check_open(kind: RoomKind) -> None:
-    if kind is not RoomKind.OPEN:
-        raise Rejected("forbidden", "room: only its members send to it")
+def _check_open(room: str, access: Access) -> None:
+    """Who is not in the room may write to it where anybody may; what it is to the room the store looks up."""
+    check(Right.SEND, Facts(access, room=room))
 
 
 def _store(who: Participant, event: str, number: int, room: str, line: Line, reply: Reply | None) -> None:

@@ -15,6 +15,7 @@ from catfish.http.cors import Cors
 from catfish.http.health import Health
 from catfish.http.idempotency import Idempotency
 from catfish.http.limiting import Limiting
+from catfish.http.moderation import Moderation
 from catfish.http.operations import Operation, build_routes
 from catfish.http.pulse import conversations, friends, users
 from catfish.http.rooms import Rooms
@@ -46,13 +47,14 @@ def build_operations(
 ) -> list[Operation]:
     """Every operation of one instance; without `expose` there are no metrics."""
     by_password = Logins(instance, accounts, stores.logins)
-    access = Access(instance, accounts, stores.directory)
+    access = Access(instance, accounts)
     found = [
         *health.operations(tell_health),
         *(() if expose is None else metrics.operations(instance, expose)),
         *root.operations(accounts),
-        *messages.operations(instance, accounts),
+        *messages.operations(instance, accounts, access),
         *Rooms(instance, access, stores.directory, stores.administration).operations(),
+        *Moderation(instance, access).operations(),
         *ServerApi(instance, stores.directory).operations(),
         *logins.operations(instance, accounts, by_password),
         *users.operations(instance, accounts, by_password),

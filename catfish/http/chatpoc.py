@@ -17,7 +17,9 @@ from catfish.http.requests import identify, parameter
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id
 from catfish.rooms.commands import SendMessage
+from catfish.rooms.permissions import Right
 from catfish.rooms.policy import SEQ_MAX
+from catfish.server.access import Access, acting
 from catfish.server.instance import Instance
 
 CODE_REQUIRED: Final = "roomCode query param is required"
@@ -28,28 +30,29 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
     return {"error": error_text(refusal), "code": refusal.code}
 
 
-async def list_messages(instance: Instance, request: Request) -> Response:
+async def list_messages(instance: Instance, access: Access, request: Request) -> Response:
     """The newest messages, or those with ids below `beforeId`, newest first."""
-    await identify(request, instance)
+    by = acting(await identify(request, instance))
     code = parameter(request, "roomCode")
     if code is None:
         raise Rejected("bad_request", CODE_REQUIRED)
     limit = _limit(request, instance.settings.history_page_default, instance.settings.history_page_max)
     before = _before(request)
     code = check_code(code)
-    number, _ = await instance.archive.find(code=code)
+    number = (await access.allow(Right.READ, by, code=code)).number
     page = await instance.archive.undeleted(number, below_id=before, limit=limit)
     return JSONResponse([show_message(message, number, code) for message in reversed(page.messages)])
 
 
-async def post_message(instance: Instance, request: Request, fields: dict[str, Any]) -> Response:
+async def post_message(instance: Instance, access: Access, request: Request, fields: dict[str, Any]) -> Response:
     """Store a message and tell the room; 201 with the message."""
     identity = await identify(request, instance)
     code, sender, content = check_message(fields, instance.settings.content_chars_max)
-    number, room = await instance.archive.find(code=code)
+    record = await access.allow(Right.SEND, acting(identity), code=code)
+    number = record.number
     command = SendMessage(
         number=number,
-        room=room.id,
+        room=record.room.id,
         user=draw_id("s") if identity is None else identity.user,  # a session of one message
         name=sender,
         content=content,
@@ -57,6 +60,7 @@ async def post_message(instance: Instance, request: Request, fields: dict[str, A
         reply_to=None,
         data=None,
         created_at=now_ms(),
+        grants=None if identity is None else identity.grants,
     )
     message = await instance.publisher.post(command)
     return JSONResponse(show_message(message, number, code), 201)

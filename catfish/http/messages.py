@@ -15,6 +15,7 @@ from catfish.http.pulse import conversations
 from catfish.http.pulse.common import answering, show_error
 from catfish.http.refusals import telling
 from catfish.http.requests import decode_json, read_body
+from catfish.server.access import Access
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
@@ -45,12 +46,12 @@ class PostedMessage(msgspec.Struct):
     message: str | None = None
 
 
-def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
+def operations(instance: Instance, accounts: Accounts, access: Access) -> list[Operation]:
     async def list_of_chatpoc(request: Request) -> Response:
-        return await chatpoc.list_messages(instance, request)
+        return await chatpoc.list_messages(instance, access, request)
 
     async def list_of_yum(request: Request) -> Response:
-        return await yum.list_messages(instance, accounts, request)
+        return await yum.list_messages(instance, access, request)
 
     async def list_of_pulse(request: Request, user: str) -> dict[str, Any]:
         return await conversations.list_messages(accounts, request, user)
@@ -69,7 +70,7 @@ def operations(instance: Instance, accounts: Accounts) -> list[Operation]:
         body = await read_body(request, instance.settings)
         fields = decode_json(body, dict)
         if "chatId" not in fields:
-            return await chatpoc.post_message(instance, request, fields)
+            return await chatpoc.post_message(instance, access, request, fields)
 
         async def send(request: Request, user: str) -> dict[str, Any]:
             return await conversations.send(accounts, decode_json(body, conversations.NewMessage), user)

@@ -8,7 +8,7 @@ clients know have handlers of their own, and their types are there for the docum
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -22,12 +22,16 @@ from catfish.http.refusals import Handler, Shape, telling
 from catfish.http.requests import identify, read
 from catfish.http.routing import route
 from catfish.http.trust import has_api_key
+from catfish.rooms.moderation import Actor
 from catfish.rooms.policy import bad_request
+from catfish.server.access import acting
 from catfish.server.identification import QUERY
 from catfish.server.instance import Instance
 from catfish.wire.native import explain
 
 T = TypeVar("T")
+SERVER: Final = "server"
+"""Who does something when a server does it in nobody's name."""
 
 Access = Literal["anyone", "caller", "token", "key", "server"]
 """anyone: nothing is asked. caller: as on the sockets, by token where tokens are required. token: a token in any case.
@@ -60,6 +64,20 @@ class Call:
     @property
     def user(self) -> str | None:
         return None if self.identity is None else self.identity.user
+
+    @property
+    def by(self) -> Actor:
+        """Who asks; a guest is nobody."""
+        if self.is_server:
+            return Actor(user=SERVER, server=True)
+        return acting(self.identity)
+
+    @property
+    def known(self) -> Actor:
+        """Who asks, by a token or the key. Rejected: unauthorized."""
+        if self.identity is None and not self.is_server:
+            raise Rejected("unauthorized", "token: is required")
+        return self.by
 
 
 @attrs.frozen(kw_only=True)

@@ -12,10 +12,11 @@ from catfish.http.operations import Call, Operation, Operations
 from catfish.rooms.codes import draw_id
 from catfish.rooms.commands import RoomRecord
 from catfish.rooms.directory import Directory
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.model import Access, Member, Message, Room, RoomKind
+from catfish.rooms.permissions import Right, check_granted
 from catfish.rooms.policy import SEQ_MAX, bad_request
 from catfish.rooms.ports import Administration
-from catfish.server.access import Access
+from catfish.server.access import Access as Door
 from catfish.server.archive import available
 from catfish.server.instance import Instance
 
@@ -37,7 +38,8 @@ class RoomAnswer(Camel):
 
 
 class NewRoom(Strict):
-    kind: RoomKind = RoomKind.OPEN
+    kind: Annotated[RoomKind, Meta(description="Of `kind` and `access` either says the other.")] | None = None
+    access: Annotated[Access, Meta(description="Whom it admits; `pair` is what matching makes.")] | None = None
     name: str | None = None
     capacity: int | None = None
     user: str | None = None
@@ -94,7 +96,7 @@ class Closed(Camel):
 
 
 class Rooms:
-    def __init__(self, instance: Instance, access: Access, directory: Directory, rooms: Administration) -> None:
+    def __init__(self, instance: Instance, access: Door, directory: Directory, rooms: Administration) -> None:
         self._instance = instance
         self._access = access
         self._directory = directory
@@ -120,7 +122,8 @@ class Rooms:
             body=NewRoom,
             answer=RoomAnswer,
             status=201,
-            more="Who makes it does not enter it by that. A matched room comes into being by matching alone.",
+            more="Who makes it owns it, and does not enter it by that. A matched room made so is for two who come by"
+            " its code.",
         )
         found.typed("get", "/api/rooms/{room}", "Show a room", self.show, access="caller", answer=RoomAnswer)
         found.typed(
@@ -184,30 +187,35 @@ class Rooms:
 
     async def create(self, call: Call) -> RoomAnswer:
         body: NewRoom = call.body
-        if body.kind is RoomKind.MATCHED:
-            raise bad_request("kind", "matched rooms come into being by matching")
         if body.user is not None:
             self._instance.policy.user(body.user)
             if not call.is_server and body.user != call.user:
                 raise Rejected("forbidden", "user: only servers make rooms for others")
+        id = draw_id("r")
+        check_granted(Right.JOIN, id, call.by.grants)
         record = await self._instance.publisher.create(
-            kind=body.kind, name=body.name, capacity=body.capacity, user=body.user or call.user or draw_id("s")
+            kind=body.kind,
+            access=body.access,
+            name=body.name,
+            capacity=body.capacity,
+            user=body.user or call.user or draw_id("s"),
+            id=id,
         )
         return RoomAnswer(room=record.room)
 
     async def show(self, call: Call) -> RoomAnswer:
-        return RoomAnswer(room=(await self._see(call)).room)
+        return RoomAnswer(room=(await self._room(Right.SEE, call)).room)
 
     async def find(self, call: Call) -> RoomAnswer:
-        return RoomAnswer(room=(await self._instance.archive.record(code=call.path["code"])).room)
+        return RoomAnswer(room=(await self._access.allow(Right.SEE, call.by, code=call.path["code"])).room)
 
     async def close(self, call: Call) -> Closed:
-        record = await self._access.end(call.path["room"], call.user, is_server=call.is_server)
+        record = await self._room(Right.CLOSE, call)
         return Closed(closed=await self._instance.publisher.close(record.number, record.room.id))
 
     async def members(self, call: Call) -> MembersAnswer:
         query: MembersQuery = call.query
-        record = await self._see(call)
+        record = await self._room(Right.SEE, call)
         page = await available(self._directory.members(record.number, query.cursor, self._limit(query.limit)))
         return MembersAnswer(members=page.members, next=page.next)
 
@@ -216,12 +224,12 @@ class Rooms:
         if query.before is not None and query.after is not None:
             raise bad_request("before", "does not go with after")
         limit = self._limit(query.limit)
-        record = await self._see(call)
+        record = await self._room(Right.READ, call)
         page = await self._instance.archive.history(record.number, before=query.before, after=query.after, limit=limit)
         return MessagesAnswer(messages=page.messages, more=page.more)
 
-    async def _see(self, call: Call) -> RoomRecord:
-        return await self._access.see(call.path["room"], call.user, is_server=call.is_server)
+    async def _room(self, right: Right, call: Call) -> RoomRecord:
+        return await self._access.allow(right, call.by, room=call.path["room"])
 
     def _limit(self, limit: int | None) -> int:
         return self._instance.policy.limit(limit)

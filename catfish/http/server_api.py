@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from catfish.http.operations import Call, Operation, Operations
+from catfish.http.operations import SERVER, Call, Operation, Operations
 from catfish.http.rooms import Camel, Strict
 from catfish.rooms.clock import now_ms
 from catfish.rooms.commands import SendMessage
@@ -20,8 +20,6 @@ from catfish.wire.native import check_data
 
 TAG = "servers"
 ROOMS_LISTED_MAX = 1_000
-SERVER = "server"
-"""Who tells an event when nobody is named."""
 
 
 class NewMessage(Strict):
@@ -131,6 +129,7 @@ class ServerApi:
             reply_to=reply_to,
             data=body.data,
             created_at=now_ms(),
+            server=True,
         )
         return MessageAnswer(message=await self._instance.publisher.post(command))
 

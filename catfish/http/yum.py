@@ -1,4 +1,4 @@
-"""Yum's messages over HTTP: pages of open rooms, newest first."""
+"""Yum's messages over HTTP: pages of rooms, newest first."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 from catfish.contracts.yum import show_message
 from catfish.errors import Rejected
 from catfish.http.requests import identify, parameter, whole_number
-from catfish.rooms.model import RoomKind
+from catfish.rooms.permissions import Right
 from catfish.rooms.policy import SEQ_MAX, bad_request
-from catfish.server.accounts import Accounts
+from catfish.server.access import Access, acting
 from catfish.server.instance import Instance
 
 
@@ -21,7 +21,7 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
     return {"ok": False, "error": refusal.message, "code": refusal.code}
 
 
-async def list_messages(instance: Instance, accounts: Accounts, request: Request) -> Response:
+async def list_messages(instance: Instance, access: Access, request: Request) -> Response:
     """A page; `cursor` is the `nextCursor` of the one before. A room that nobody has entered yet is empty."""
     identity = await identify(request, instance)
     room_id = parameter(request, "roomId")
@@ -31,16 +31,14 @@ async def list_messages(instance: Instance, accounts: Accounts, request: Request
     below = whole_number(request, "cursor", 1, SEQ_MAX)
     instance.policy.room(room_id, "roomId")
     try:
-        number, room = await instance.archive.find(room=room_id)
+        record = await access.allow(Right.READ, acting(identity), room=room_id)
     except Rejected as refusal:
         if refusal.code != "no_such_room":
             raise
         return JSONResponse({"messages": [], "nextCursor": None})
-    if room.kind is not RoomKind.OPEN or not (identity is None or await accounts.admits(room.id, identity.user)):
-        raise Rejected("forbidden", "roomId: only members read that room")
     if limit is None:
         limit = instance.settings.history_page_default
-    page = await instance.archive.undeleted(number, below=below, limit=limit)
+    page = await instance.archive.undeleted(record.number, below=below, limit=limit)
     messages = [show_message(message) for message in reversed(page.messages)]
     next_cursor = str(page.messages[0].seq) if page.more and page.messages else None
     return JSONResponse({"messages": messages, "nextCursor": next_cursor})

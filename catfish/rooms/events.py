@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from catfish.rooms.model import Member, Message
+from catfish.rooms.model import Member, Message, Role
 
-LeaveReason = Literal["left", "gone", "kicked"]
+LeaveReason = Literal["left", "gone", "kicked", "banned"]
 Device = Literal["camera", "mic", "screen"]
 
 
@@ -54,6 +54,40 @@ class MemberLeft(Event, kw_only=True):
     """What it was called, for vocabularies that tell it; the native one does not."""
     stamp: int = 0
     reason: LeaveReason
+
+
+class MemberMuted(Event, kw_only=True):
+    """Somebody may not speak, or may again; it need not be in the room."""
+
+    name: ClassVar[str] = "room:muted"
+    user: str
+    until: int = 0
+    """Milliseconds since the epoch, `permissions.FOREVER` for good; 0: it may speak."""
+
+
+class RoleChanged(Event, kw_only=True):
+    """Somebody is something else to the room now; it need not be in it."""
+
+    name: ClassVar[str] = "room:role"
+    user: str
+    role: Role
+
+
+class Invited(Event, kw_only=True):
+    """To the user itself, wherever it is connected."""
+
+    name: ClassVar[str] = "room:invited"
+    user: str
+    by: str
+
+
+class UsersApart(Event, kw_only=True):
+    """An order to every instance: one of two has blocked the other, or neither does any more. `room` is empty."""
+
+    name: ClassVar[str] = "users:apart"
+    user: str
+    other: str
+    on: bool
 
 
 class RoomReady(Event, kw_only=True):

@@ -113,6 +113,22 @@ class Facts(NamedTuple):
     now: int = 0
 
 
+def is_granted(right: Right, room: str, grants: Grants | None) -> bool:
+    """Whether a token restricts its bearer to less; without one nothing is restricted."""
+    grant = GRANT_OF.get(right)
+    return grants is None or grant is None or grants.allows(room, grant)
+
+
+def check_granted(right: Right, room: str, grants: Grants | None) -> None:
+    """Raises: Rejected: forbidden."""
+    if not is_granted(right, room, grants):
+        raise _not_granted(right)
+
+
+def _not_granted(right: Right) -> Rejected:
+    return Rejected("forbidden", f"token: gives no right to {right.value} ({GRANT_OF[right]})")
+
+
 def refusal(right: Right, facts: Facts) -> Rejected | None:
     """Why somebody may not do that; None when it may."""
     if facts.server:
@@ -120,10 +136,8 @@ def refusal(right: Right, facts: Facts) -> Rejected | None:
     if facts.outsider:
         return Rejected("forbidden", "room: it is a conversation of others")
     grants = facts.grants
-    if grants is not None:
-        grant = GRANT_OF.get(right)
-        if grant is not None and not grants.allows(facts.room, grant):
-            return Rejected("forbidden", f"token: gives no right to {right.value} ({grant})")
+    if not is_granted(right, facts.room, grants):
+        return _not_granted(right)
     if facts.banned_until > facts.now:
         return Rejected("banned", "you are banned from the room", _left_ms(facts.banned_until, facts.now))
     row = TABLE[facts.access]

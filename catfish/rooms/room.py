@@ -14,13 +14,13 @@ kept back in order and released behind the answer to the join, so that history a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from catfish.errors import Rejected
 from catfish.rooms.commands import RoomRecord
-from catfish.rooms.events import DurableEvent, Event, MessageSent
-from catfish.rooms.model import Media, Member, Room, RoomKind
+from catfish.rooms.events import DurableEvent, Event, MessageSent, Signal
+from catfish.rooms.model import Access, Media, Member, Room, RoomKind
 
 EARLY_MAX = 10_000
 """Durable events that may wait for a gap to be filled; beyond that the newest are left to the filling."""
@@ -61,6 +61,20 @@ class Listener(Protocol):
         """Its user was moved from one matched room to another, where `peer` is: hear of that, and listen there."""
         ...
 
+    @property
+    def address(self) -> str | None:
+        """Where it comes from, as `permissions.banned_address` writes it."""
+        ...
+
+    @property
+    def apart(self) -> Collection[str]:
+        """Users whom its user has blocked, and those who have blocked it."""
+        ...
+
+    def removed(self, live: LiveRoom) -> None:
+        """Its user was removed from the room; it has heard so, and listens there no more."""
+        ...
+
     def fail(self) -> None:
         """The room is of no use any more: end the session, so that it comes back and resumes."""
         ...
@@ -91,6 +105,7 @@ class Arrival:
 
 class LiveRoom:
     __slots__ = (
+        "access",
         "arriving",
         "audiences",
         "capacity",
@@ -107,6 +122,7 @@ class LiveRoom:
         "kind",
         "listeners_count",
         "members",
+        "muted",
         "name",
         "number",
         "pins",
@@ -120,6 +136,7 @@ class LiveRoom:
         self.number = record.number
         self.id = room.id
         self.kind = room.kind
+        self.access = room.access
         self.code = room.code
         self.name = room.name
         self.capacity = room.capacity
@@ -132,6 +149,8 @@ class LiveRoom:
         self.told = record.revision
         """The newest revision that those whom an event is being encoded for have been told, that event included."""
         self.members: dict[str, Presence] = {member.user: Presence(member, 0) for member in members}
+        self.muted: dict[str, int] = {}
+        """Until when users who are connected here may not speak, in milliseconds since the epoch."""
         self.departed: dict[str, int] = {}
         """Stamps of users who left, so that late news of an earlier coming is not believed."""
         self.floor = 0
@@ -151,6 +170,7 @@ class LiveRoom:
         return Room(
             id=self.id,
             kind=self.kind,
+            access=self.access,
             code=self.code,
             name=self.name,
             capacity=self.capacity,
@@ -200,6 +220,16 @@ class LiveRoom:
             return False
         return self.exit(user, stamp)
 
+    def hear_removed(self, user: str, stamp: int) -> list[Listener] | None:
+        """A moderator removed a user; its sessions here, which are still to be told. None when it came back since, or
+        nobody here knew of it. Without a stamp it is so in any case."""
+        presence = self.members.get(user)
+        if presence is None or 0 < stamp <= max(self.floor, presence.stamp):
+            self.departed[user] = max(stamp, self.departed.get(user, 0))
+            return None
+        self.exit(user, stamp)
+        return list(presence.listeners)
+
     def is_contradicted(self, user: str, stamp: int) -> bool:
         """Whether a user who is said to have left is connected here, and did not come later than that."""
         presence = self.members.get(user)
@@ -226,9 +256,21 @@ class LiveRoom:
             screen=on if device == "screen" else was.screen,
         )
 
+    def mute(self, user: str, until: int) -> None:
+        """Let a user not speak until then; 0 lets it."""
+        if until:
+            self.muted[user] = until
+        else:
+            self.muted.pop(user, None)
+
+    @property
+    def is_of_strangers(self) -> bool:
+        """Matching put them together."""
+        return self.access is Access.PAIR
+
     @property
     def is_full_pair(self) -> bool:
-        """Two strangers are matched and both are there."""
+        """The room is for two, and both are there."""
         return self.kind is RoomKind.MATCHED and len(self.members) == 2
 
     # Listeners
@@ -278,6 +320,15 @@ class LiveRoom:
         presence.listeners.discard(listener)
         return not presence.listeners
 
+    def evict(self, listeners: Iterable[Listener]) -> None:
+        """They were told that their user was removed, and listen no more."""
+        for listener in listeners:
+            is_arriving = listener in self.arriving
+            self.detach(listener)
+            listener.removed(self)
+            if is_arriving:
+                listener.fail()  # it is about to be told that it is in the room
+
     def close(self) -> None:
         """Nobody listens any more; those who are still arriving get what was kept back for them."""
         self.closed = True
@@ -324,6 +375,8 @@ class LiveRoom:
         if presence is None:
             return
         for listener in presence.listeners:
+            if type(event) is Signal and event.user in listener.apart:
+                continue
             arrival = self.arriving.get(listener)
             if arrival is not None:
                 self._keep(listener, arrival, event)

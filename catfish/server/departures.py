@@ -142,6 +142,7 @@ class Departures:
     def restore(self, live: LiveRoom, user: str) -> None:
         """The store has lost the row of a member who is connected here: enter it again."""
         presence = live.members[user]
+        came = presence.stamp
         command = Join(
             room=live.id,
             code=None,
@@ -150,6 +151,8 @@ class Departures:
             name=presence.member.name,
             instance=self._instance,
             with_members=False,
+            address=next((listener.address for listener in presence.listeners), None),
+            restores=came,
         )
 
         def again() -> None:
@@ -164,6 +167,15 @@ class Departures:
                 self._timers.call_later(RETRY_S, again)
             elif answer.code == "room_closed":
                 self._supervisor.hear_closed(live.number)
+            elif answer.code in ("kicked", "banned"):
+                # It was removed, and nobody here has heard of it; unless it came back since, elsewhere.
+                known = live.members.get(user)
+                if known is not None and known.stamp == came:
+                    reason: LeaveReason = "kicked" if answer.code == "kicked" else "banned"
+                    event = MemberLeft(room=live.id, user=user, user_name=known.member.name, reason=reason)
+                    self._supervisor.hear_removed(live, event)
+                else:
+                    again()
             else:
                 # The room admits it no more: its clients hear so when they come back.
                 extra = {"user": user, "room": live.id, "code": answer.code}

@@ -16,6 +16,7 @@ from catfish.errors import NORMAL, TOKEN_EXPIRED, Close, Rejected
 from catfish.net.timers import Timer
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id
+from catfish.rooms.events import Event
 from catfish.rooms.grants import Grants
 from catfish.rooms.policy import Policy, bad_request
 from catfish.server.instance import Instance
@@ -54,10 +55,12 @@ class Identified:
     __slots__ = (
         "_expiry",
         "_instance",
+        "apart",
         "ended",
         "expires_at",
         "grants",
         "hang_up",
+        "hear",
         "identified",
         "meter",
         "name",
@@ -82,6 +85,10 @@ class Identified:
         """What the token lets it do; None: it restricts nothing, or there was none."""
         self.expires_at: int | None = None
         """When the token runs out, in milliseconds since the epoch; None: never, or there was none."""
+        self.apart: frozenset[str] = frozenset()
+        """Whom the user has blocked, and who has blocked it; known once it was in a room."""
+        self.hear: Callable[[Event], None] = _not_told
+        """Tells the client what it is to know wherever it is; only the native vocabulary has words for that."""
         self.ended = False
         self._expiry: Timer | None = None
 
@@ -208,3 +215,7 @@ class Identified:
 
     def disconnect(self) -> None:
         self.hang_up(NORMAL)
+
+
+def _not_told(event: Event) -> None:
+    """Clients of the other vocabularies would not know what to do with it."""

@@ -18,7 +18,7 @@ from catfish.config import Settings
 from catfish.errors import UNAUTHORIZED
 from catfish.net.timers import Timers
 from catfish.rooms.codes import draw_id
-from catfish.rooms.events import Event, LimitsSpent, UserDisconnected
+from catfish.rooms.events import Event, Invited, LimitsSpent, UserDisconnected, UsersApart
 from catfish.rooms.policy import Policy
 from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.archive import Archive
@@ -110,6 +110,11 @@ class Instance:
         self.supervisor.tell_instances(UserDisconnected(room="", user=user))
         return self.users.disconnect(user)
 
+    def order(self, event: Event) -> None:
+        """Have every instance do something, this one too."""
+        self._obey(event)
+        self.supervisor.tell_instances(event)
+
     def _obey(self, order: Event) -> None:
         match order:
             case UserDisconnected(user=user, guests=True):
@@ -118,6 +123,10 @@ class Instance:
                 self.users.disconnect(user)
             case LimitsSpent(spent=spent):
                 self.limits.charge(spent)
+            case UsersApart(user=user, other=other, on=on):
+                self.users.set_apart(user, other, on)
+            case Invited(user=user):
+                self.users.tell(order, user)
 
     async def _share_limits(self) -> None:
         self.limits.share()

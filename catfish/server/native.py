@@ -150,6 +150,7 @@ class NativeSession:
             self.emit,
             connection.close,
         )
+        self.participant.hear = self._hear
         self._inbox = Inbox(self._handle, self._perform, self._wake, gauge)
         instance.sessions.add(self)
         token = token_in(connection.head)
@@ -245,6 +246,11 @@ class NativeSession:
     def emit(self, event: str, *args: Any) -> None:
         """Send an event to this client alone."""
         self.send(self._codec.encode_event(event, args[0] if args else None))
+
+    def _hear(self, event: Event) -> None:
+        rendered = native.render(event)
+        if rendered is not None:
+            self.emit(*rendered)
 
     def drain(self, reconnect_after_ms: int) -> None:
         self.emit("server:draining", native.Draining(reconnect_after_ms=reconnect_after_ms))

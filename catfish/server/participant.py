@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from catfish.contracts.interface import Entry, Origin, Pairing
+from catfish.contracts.interface import Entry, Moderating, Origin, Pairing
 from catfish.errors import INTERNAL_ERROR, Close, Rejected
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id, normalise_code
@@ -25,8 +25,19 @@ from catfish.rooms.commands import (
     RoomRecord,
     SendMessage,
 )
-from catfish.rooms.events import Device, Event, MediaToggled, MemberJoined, MemberLeft, RoomClosed, RoomReady
-from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.events import (
+    Announced,
+    Device,
+    Event,
+    MediaToggled,
+    MemberJoined,
+    MemberLeft,
+    RoomClosed,
+    RoomReady,
+)
+from catfish.rooms.model import Access, Member, Message, Role, Room, RoomKind
+from catfish.rooms.moderation import Actor
+from catfish.rooms.permissions import Facts, Right, banned_address, check, check_granted, is_granted
 from catfish.rooms.policy import bad_request
 from catfish.rooms.ports import Page
 from catfish.rooms.room import Audience, LiveRoom
@@ -35,12 +46,13 @@ from catfish.server.identification import Identified
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
 from catfish.server.limits import Kind, Meter
+from catfish.server.moderation import Desk
 
 
 class Attendance:
     """A room that the session is in."""
 
-    __slots__ = ("entered_at", "fresh", "grace_s", "live", "origin")
+    __slots__ = ("entered_at", "fresh", "grace_s", "live", "origin", "removed")
 
     def __init__(self, live: LiveRoom, revision: int, grace_s: float, origin: Origin | None) -> None:
         self.live = live
@@ -50,6 +62,13 @@ class Attendance:
         """Entered by the request that is being answered."""
         self.grace_s = grace_s
         self.origin = origin
+        self.removed = False
+        """The user was removed; the vocabulary learns it when it asks for the room."""
+
+    @property
+    def over(self) -> bool:
+        """The room was closed, or the user was removed from it."""
+        return self.removed or self.live.closed
 
 
 class Participant(Identified):
@@ -89,7 +108,7 @@ class Participant(Identified):
         super().__init__(instance, meter, hang_up)
         self.audience = audience
         self._gauge = gauge
-        self.address = address
+        self.address = banned_address(address)
         self.push = push
         self.emit = emit
         self.state: Any = None
@@ -107,12 +126,12 @@ class Participant(Identified):
 
     @property
     def rooms(self) -> Sequence[str]:
-        return [room for room, attendance in self._rooms.items() if not attendance.live.closed]
+        return [room for room, attendance in self._rooms.items() if not attendance.over]
 
     @property
     def attendances(self) -> Sequence[Attendance]:
         """The rooms, with what was agreed on entering them."""
-        return [attendance for attendance in self._rooms.values() if not attendance.live.closed]
+        return [attendance for attendance in self._rooms.values() if not attendance.over]
 
     def positions(self) -> dict[int, int]:
         """How far the session has been told what happens in each of its rooms: revisions by room number."""
@@ -125,7 +144,7 @@ class Participant(Identified):
 
     def live(self, room: str) -> LiveRoom:
         attendance = self._rooms.get(room)
-        if attendance is None:
+        if attendance is None or attendance.removed:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
         if attendance.live.closed:
             raise Rejected("room_closed", "room: it was closed")
@@ -135,9 +154,19 @@ class Participant(Identified):
         if self.meter is not None:
             self.meter.check(kind)
 
-    async def create(self, *, kind: RoomKind, name: str | None = None, capacity: int | None = None) -> Room:
+    async def create(
+        self,
+        *,
+        kind: RoomKind | None,
+        access: Access | None = None,
+        name: str | None = None,
+        capacity: int | None = None,
+    ) -> Room:
         self._check_rate("joining")
-        record = await self._instance.publisher.create(kind=kind, name=name, capacity=capacity, user=self.user)
+        id = draw_id("r")
+        check_granted(Right.JOIN, id, self.grants)
+        publisher = self._instance.publisher
+        record = await publisher.create(kind=kind, access=access, name=name, capacity=capacity, user=self.user, id=id)
         return record.room
 
     def hosted(self, *, room: str | None = None, code: str | None = None) -> LiveRoom | None:
@@ -168,7 +197,7 @@ class Participant(Identified):
             self._check_rooms()
         admits = self._instance.admits
         if room is not None and admits is not None and not await admits(room, self.user):
-            raise Rejected("forbidden", "room: it is a conversation of others")
+            check(Right.JOIN, Facts(Access.PUBLIC, outsider=True))
         command = Join(
             room=room,
             code=code,
@@ -177,6 +206,8 @@ class Participant(Identified):
             name=self.name,
             instance=self._instance.id,
             with_members=hosted is None,
+            grants=self.grants,
+            address=self.address,
         )
 
         def joined(answer: Joined) -> Entry:
@@ -196,7 +227,11 @@ class Participant(Identified):
                     origin=origin,
                 )
                 supervisor.tell_joined(live, event, here=here)
+            live.mute(self.user, answer.muted_until)
+            self.apart = frozenset(answer.apart)
             revision = self._attend(live, answer.record.revision, grace_s, origin)
+            if first and live.is_full_pair:
+                live.tell_arriving(self, RoomReady(room=live.id))  # the other was told
             return Entry(
                 room=self._view(live, answer.record),
                 member=answer.member,
@@ -215,11 +250,16 @@ class Participant(Identified):
         return entry
 
     async def match(
-        self, interests: Sequence[str] = (), *, grace_s: float | None = None, origin: Origin | None = None
+        self,
+        interests: Sequence[str] = (),
+        *,
+        again: bool = False,
+        grace_s: float | None = None,
+        origin: Origin | None = None,
     ) -> Pairing:
         self._check_rate("matching")
         for attendance in self.attendances:
-            if attendance.live.is_full_pair:
+            if attendance.live.is_of_strangers and attendance.live.is_full_pair:
                 raise Rejected("already_in_room", "the session is with a stranger already; room:next looks for another")
         self._check_rooms()
         supervisor = self._instance.supervisor
@@ -229,7 +269,9 @@ class Participant(Identified):
             instance=self._instance.id,
             interests=tuple(interests),
             new_room=draw_id("m"),
+            pause_ms=0 if again else round(self.policy.settings.partner_pause_s * 1000),
         )
+        check_granted(Right.JOIN, command.new_room, self.grants)
 
         def matched(answer: Matched) -> tuple[Pairing, LiveRoom, int]:
             peer, member = answer.peer, answer.member
@@ -239,6 +281,7 @@ class Participant(Identified):
                 joined = MemberJoined(room=live.id, member=member, stamp=answer.stamp, origin=origin)
                 supervisor.tell(live, joined)
             newcomer = met or not live.members[self.user].listeners
+            self.apart = frozenset(answer.apart)
             revision = self._attend(live, answer.record.revision, grace_s, origin)
             changed = not self.ended and self._hear_since(live, peer)
             if live.is_full_pair:
@@ -275,7 +318,7 @@ class Participant(Identified):
         attendance = self._rooms.pop(room, None)
         if attendance is None:
             raise Rejected("not_in_room", f"room: not in room {room[:128]!r}")
-        if attendance.live.closed:
+        if attendance.over:
             return
         await self._instance.departures.leave(attendance.live, self, attendance.origin)
 
@@ -300,6 +343,13 @@ class Participant(Identified):
             outgoing = self.audience.encode(event, room)
             if outgoing is not None:
                 self.push(outgoing)
+
+    def removed(self, live: LiveRoom) -> None:
+        attendance = self._rooms.get(live.id)
+        if attendance is not None:
+            attendance.removed = True
+        if self.state == live.id:
+            self.state = None  # vocabularies of one room remember which one it is
 
     def _check_rooms(self) -> None:
         rooms_max = self.policy.settings.rooms_per_session_max
@@ -369,7 +419,7 @@ class Participant(Identified):
         self._instance.users.remove(self, self.user)
         attendances, self._rooms = self._rooms, {}
         for attendance in attendances.values():
-            if attendance.live.closed:
+            if attendance.over:
                 continue  # the members have left it already
             self._instance.departures.lose(attendance.live, self, attendance.grace_s, attendance.origin)
 
@@ -378,10 +428,17 @@ class Participant(Identified):
     async def history(
         self, number: int, *, before: int | None = None, after: int | None = None, limit: int | None = None
     ) -> Page:
+        if not self._reads(number):
+            return Page(messages=[], more=False)
         return await self._instance.archive.history(number, before=before, after=after, limit=limit)
 
     async def changed_since(self, number: int, seq: int) -> list[Message]:
-        return await self._instance.archive.changed_since(number, seq)
+        return await self._instance.archive.changed_since(number, seq) if self._reads(number) else []
+
+    def _reads(self, number: int) -> bool:
+        """Whether the token lets it read the room, which it is in."""
+        live = self._instance.supervisor.get(number)
+        return self.grants is None or (live is not None and is_granted(Right.READ, live.id, self.grants))
 
     # Writing
 
@@ -401,6 +458,8 @@ class Participant(Identified):
         done: Callable[[Message | Rejected], None],
     ) -> None:
         self._check_rate("sending")
+        if self.grants is not None:
+            check_granted(Right.SEND, room, self.grants)
         command = SendMessage(
             number=number,
             room=room,
@@ -411,6 +470,7 @@ class Participant(Identified):
             reply_to=reply_to,
             data=data,
             created_at=now_ms() if created_at is None else created_at,
+            grants=self.grants,
         )
 
         def stored(answer: Message | Rejected) -> None:
@@ -423,6 +483,8 @@ class Participant(Identified):
     def change(self, live: LiveRoom, command: Change, done: Callable[[Any], None]) -> None:
         if not isinstance(command, MarkRead):
             self._check_rate("sending")
+        if self.grants is not None:
+            check_granted(Right.READ if isinstance(command, MarkRead) else Right.SEND, live.id, self.grants)
 
         def stored(answer: Changed | Read | Rejected) -> None:
             self._gauge.remove()
@@ -431,15 +493,42 @@ class Participant(Identified):
         self._instance.publisher.change(live.id, command, stored)
         self._gauge.add()
 
+    def check(self, right: Right, live: LiveRoom) -> None:
+        facts = Facts(
+            live.access,
+            admitted=True,
+            role=Role.NONE if live.is_of_strangers else Role.MEMBER,
+            room=live.id,
+            grants=self.grants,
+            muted_until=live.muted.get(self.user, 0),
+            now=now_ms(),
+        )
+        check(right, facts)
+
     def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
-        self._instance.supervisor.tell(self.live(room), event, None if everyone else self)
+        live = self.live(room)
+        if (live.muted or self.grants is not None) and type(event) is not Announced:
+            self.check(Right.EMIT, live)
+        self._instance.supervisor.tell(live, event, None if everyone else self)
 
     def say_to(self, room: str, user: str, event: Event) -> None:
         live = self.live(room)
         live.member(user)
+        if live.muted or self.grants is not None:
+            self.check(Right.EMIT, live)
+        if user in self.apart:
+            raise Rejected("blocked", f"to: {user!r} and you do not reach each other")
         self._instance.supervisor.tell_one(live, user, event)
 
     def toggle(self, room: str, device: Device, on: bool, *, origin: Origin | None = None) -> None:
         live = self.live(room)
+        if live.muted or self.grants is not None:
+            self.check(Right.EMIT, live)
         live.toggle(self.user, device, on)
         self.say(room, MediaToggled(room=room, user=self.user, device=device, on=on, origin=origin))
+
+    # Moderating
+
+    @property
+    def moderation(self) -> Moderating:
+        return Desk(self._instance, Actor(user=self.user, grants=self.grants))

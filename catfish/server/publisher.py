@@ -33,7 +33,8 @@ from catfish.rooms.events import (
     MessageSent,
     MessagesRead,
 )
-from catfish.rooms.model import Message, RoomKind
+from catfish.rooms.model import Access, Message, RoomKind
+from catfish.rooms.permissions import kind_and_access
 from catfish.rooms.policy import Policy, bad_request
 from catfish.server.journal import Journal
 from catfish.server.supervisor import RoomSupervisor
@@ -102,19 +103,30 @@ class Publisher:
         self._journal.submit(command, stored)
 
     async def create(
-        self, *, kind: RoomKind, name: str | None, capacity: int | None, user: str, id: str | None = None
+        self,
+        *,
+        kind: RoomKind | None,
+        name: str | None,
+        capacity: int | None,
+        user: str,
+        id: str | None = None,
+        access: Access | None = None,
     ) -> RoomRecord:
         """Make a room with a code. With an `id` that the same user made a room by before, it is that room.
+        Of `kind` and `access` either says the other; a matched room that has a code is for the two who come by it.
 
         Raises:
             Rejected: bad_request, or as the store.
         """
         if name is not None:
             name = self._policy.name(name)
+        kind, access = kind_and_access(kind, access)
         capacity = self._policy.capacity(kind, capacity)
         id = draw_id("r") if id is None else id
         for _ in range(CODE_TRIES):
-            command = CreateRoom(id=id, kind=kind, code=draw_code(), name=name, capacity=capacity, user=user)
+            command = CreateRoom(
+                id=id, kind=kind, access=access, code=draw_code(), name=name, capacity=capacity, user=user
+            )
             try:
                 record: RoomRecord = await self._journal.perform(command, lambda record: record)
             except Rejected as refusal:

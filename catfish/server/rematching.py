@@ -16,7 +16,6 @@ from catfish.errors import Rejected
 from catfish.net.timers import Timers
 from catfish.rooms.commands import Matched, Rematch
 from catfish.rooms.events import MemberJoined, RoomReady
-from catfish.rooms.model import RoomKind
 from catfish.rooms.room import LiveRoom
 from catfish.server.departures import Departures
 from catfish.server.journal import Doubtful, Journal
@@ -51,9 +50,7 @@ class Rematching:
             await trio.sleep(self._rematch_s / 2)
             now = trio.current_time()
             alone = {
-                live.number: live
-                for live in self._supervisor.rooms
-                if live.kind is RoomKind.MATCHED and len(live.members) == 1
+                live.number: live for live in self._supervisor.rooms if live.is_of_strangers and len(live.members) == 1
             }
             self._alone = {number: self._alone.get(number, now) for number in alone}
             for number, since in self._alone.items():

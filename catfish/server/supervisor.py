@@ -36,12 +36,14 @@ from catfish.rooms.events import (
     MediaToggled,
     MemberJoined,
     MemberLeft,
+    MemberMuted,
     RoomClosed,
     RoomReady,
 )
 from catfish.rooms.model import Member
 from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
 from catfish.rooms.room import Listener, LiveRoom
+from catfish.server.mutes import compare_mutes
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +241,24 @@ class RoomSupervisor:
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
+    def tell_removed(self, number: int, event: MemberLeft) -> None:
+        """A moderator removed a user, on every instance; the room need not be hosted here."""
+        live = self._rooms.get(number)
+        if live is not None:
+            self.hear_removed(live, event)
+        if self.mirror is not None:
+            self.mirror.publish(number, event)
+
+    def hear_removed(self, live: LiveRoom, event: MemberLeft) -> None:
+        """The same of a hosted room; its user's sessions here hear it as the others do, and are in the room no more."""
+        listeners = live.hear_removed(event.user, event.stamp)
+        if listeners is None:
+            return
+        self._deliver(live, event)
+        live.evict(listeners)
+        if not live.listeners_count:
+            live.idle_since = trio.current_time()
+
     def forget(self, live: LiveRoom) -> None:
         """The room is over, and nobody here is in it any more."""
         if not live.listeners_count:
@@ -302,11 +322,16 @@ class RoomSupervisor:
             case MemberJoined():
                 if live.hear_joined(event.member, event.stamp):
                     self._deliver_joined(live, event)
+            case MemberLeft(reason="kicked" | "banned"):
+                self.hear_removed(live, event)
             case MemberLeft():
                 if live.hear_left(event.user, event.stamp):
                     self._deliver(live, event)
                 elif live.is_contradicted(event.user, event.stamp):
                     self.restore(live, event.user)
+            case MemberMuted():
+                live.mute(event.user, event.until)
+                self._deliver(live, event)
             case RoomReady():
                 pass  # see `tell_ready`; instances of an earlier version say it
             case MediaToggled():
@@ -397,6 +422,7 @@ class RoomSupervisor:
             try:
                 if self._compare or (self.mirror is not None and not self._connected):
                     self._compare = False
+                    await compare_mutes(self._store, self._rooms)
                     await self._compare_rooms(list(self._rooms))
                 elif self._unsure:
                     await self._compare_rooms(list(self._unsure))

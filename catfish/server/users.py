@@ -6,11 +6,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from catfish.errors import Close
+from catfish.rooms.events import Event
 
 
 class UserSession(Protocol):
+    apart: frozenset[str]
+    """Whom its user has blocked, and who has blocked it."""
+
     @property
     def user(self) -> str: ...
+
+    @property
+    def hear(self) -> Callable[[Event], None]:
+        """Tells the client an event that comes from no room that it is in."""
+        ...
 
     @property
     def identified(self) -> bool:
@@ -53,6 +62,17 @@ class Users:
         for session in sessions:
             session.disconnect()
         return len(sessions)
+
+    def tell(self, event: Event, user: str) -> None:
+        """To all sessions of a user here."""
+        for session in self.of(user):
+            session.hear(event)
+
+    def set_apart(self, user: str, other: str, on: bool) -> None:
+        """One of the two has blocked the other, or neither does any more."""
+        for one, two in (user, other), (other, user):
+            for session in self.of(one):
+                session.apart = session.apart | {two} if on else session.apart - {two}
 
     def end_guests(self, user: str, close: Close) -> int:
         """End the sessions that have a user's id without a token; how many there were."""

@@ -30,6 +30,12 @@ class RecordingListener:
         self.audience = audience
         self.pushed: list[Any] = []
         self.failed = False
+        self.address: str | None = None
+        self.apart: frozenset[str] = frozenset()
+        self.removed_from: list[str] = []
+
+    def removed(self, live: LiveRoom) -> None:
+        self.removed_from.append(live.id)
 
     def push(self, outgoing: Any, /) -> None:
         self.pushed.append(outgoing)

@@ -50,6 +50,7 @@ class World:
             lease_s=rng.choice((6.0, 15.0)),
             room_idle_s=rng.choice((1.0, 60.0)),
             journal_wait_s_max=rng.choice((3.0, 15.0)),
+            partner_pause_s=0.0,
         )
         self.store = MemoryStore()
         self.store._clock_start = (1_700_000_000.0, 0.0)  # the same in every run
