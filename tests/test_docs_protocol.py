@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from catfish.config import Settings
-from catfish.contracts import native
+from catfish.contracts import native, native_moderation
 from catfish.errors import CLOSES, ERROR_CODES
 from catfish.rooms import events, model, policy
 from catfish.wire.native import DATA_DEPTH_MAX, ID_MAX, SUBPROTOCOLS
@@ -23,7 +23,8 @@ SERVER_EVENTS = {
     if isinstance(kind, type)
     and issubclass(kind, events.Event)
     and hasattr(kind, "name")
-    and kind not in (events.MessageSent, events.Said, events.Announced, events.UserDisconnected, events.LimitsSpent)
+    and kind not in (events.MessageSent, events.Said, events.Announced)
+    and kind not in (events.UserDisconnected, events.LimitsSpent, events.UsersApart)
 }
 ANSWERS = {
     "hello": native.Welcome,
@@ -32,6 +33,12 @@ ANSWERS = {
     "room:match": native.MatchAnswer,
     "room:next": native.MatchAnswer,
     "room:members": native.MembersAnswer,
+    "room:role": native_moderation.RoleAnswer,
+    "room:invite": native_moderation.RoleAnswer,
+    "room:mute": native_moderation.UntilAnswer,
+    "room:ban": native_moderation.UntilAnswer,
+    "room:report": native_moderation.ReportAnswer,
+    "user:blocked": native_moderation.BlockedAnswer,
     "chat:send": native.SendAnswer,
     "chat:history": native.HistoryAnswer,
 }

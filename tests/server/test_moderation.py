@@ -92,7 +92,7 @@ async def test_two_meet_in_a_matched_room_by_its_code_and_strangers_do_not_get_i
 # Removal
 
 
-async def test_who_is_kicked_hears_so_and_may_come_back(server: Server) -> None:
+async def test_who_is_kicked_hears_so_and_may_come_back(server: Server, autojump_clock: MockClock) -> None:
     ann, bob, cyd = await server.join("lobby", "ann", "bob", "cyd")
     assert code_of(await of(bob, "room:kick", "cyd")) == "forbidden"
     assert await of(ann, "room:kick", "bob") == {}
@@ -129,7 +129,7 @@ async def test_who_is_banned_is_out_with_all_devices_and_cannot_come_back(server
     assert (await bob.ask("room:join", {"room": "lobby"}))["room"]["membersCount"] == 2
 
 
-async def test_a_ban_with_a_time_says_when_it_is_over_and_is(server: Server) -> None:
+async def test_a_ban_with_a_time_says_when_it_is_over_and_is(server: Server, autojump_clock: MockClock) -> None:
     ann, bob = await server.join("lobby", "ann", "bob")
     await of(ann, "room:ban", "bob", durationMs=60_000)
     refusal = await bob.ask("room:join", {"room": "lobby"})
@@ -176,7 +176,7 @@ async def test_who_is_being_let_in_when_it_is_removed_is_disconnected(server: Se
 
 
 async def test_who_is_muted_is_heard_by_nobody_until_the_time_is_over(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catfish.server.participant.now_ms", server.store._now)
     ann, bob = await server.join("lobby", "ann", "bob")
