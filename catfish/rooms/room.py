@@ -63,7 +63,7 @@ class Listener(Protocol):
 
     @property
     def address(self) -> str | None:
-        """Where it comes from, as `permissions.banned_address` writes it."""
+        """Where it comes from, without a port; None, or what is no address, when nobody knows."""
         ...
 
     @property

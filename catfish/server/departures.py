@@ -19,6 +19,7 @@ from catfish.errors import Rejected
 from catfish.net.timers import Timer, Timers
 from catfish.rooms.commands import Away, Join, Joined, Leave, Left, Match
 from catfish.rooms.events import LeaveReason, MemberJoined, MemberLeft
+from catfish.rooms.permissions import banned_address
 from catfish.rooms.ports import Taken
 from catfish.rooms.room import Listener, LiveRoom
 from catfish.server.journal import Journal
@@ -151,7 +152,7 @@ class Departures:
             name=presence.member.name,
             instance=self._instance,
             with_members=False,
-            address=next((listener.address for listener in presence.listeners), None),
+            address=next((banned_address(listener.address) for listener in presence.listeners), None),
             restores=came,
         )
 

@@ -163,7 +163,7 @@ class Desk(Moderating):
             event = MemberLeft(
                 room=record.room.id, user=gone.user, user_name=gone.name, stamp=gone.stamp, reason=reason
             )
-            self._instance.supervisor.tell_removed(record.number, event)
+            self._instance.supervisor.tell_left(record.number, event)
 
 
 def _check_duration(duration_ms: int | None, least: int) -> None:

@@ -9,44 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from catfish.contracts.interface import Entry, Moderating, Origin, Pairing
+from catfish.contracts.interface import Entry, Origin, Pairing
 from catfish.errors import INTERNAL_ERROR, Close, Rejected
-from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id, normalise_code
 from catfish.rooms.commands import (
-    Change,
-    Changed,
     Join,
     Joined,
-    MarkRead,
     Match,
     Matched,
-    Read,
     RoomRecord,
-    SendMessage,
 )
 from catfish.rooms.events import (
-    Announced,
-    Device,
     Event,
-    MediaToggled,
     MemberJoined,
     MemberLeft,
     RoomClosed,
     RoomReady,
 )
-from catfish.rooms.model import Access, Member, Message, Role, Room, RoomKind
-from catfish.rooms.moderation import Actor
+from catfish.rooms.model import Access, Member, Message, Room, RoomKind
 from catfish.rooms.permissions import Facts, Right, banned_address, check, check_granted, is_granted
 from catfish.rooms.policy import bad_request
 from catfish.rooms.ports import Page
 from catfish.rooms.room import Audience, LiveRoom
 from catfish.server.archive import available
-from catfish.server.identification import Identified
 from catfish.server.inbox import Gauge
 from catfish.server.instance import Instance
-from catfish.server.limits import Kind, Meter
-from catfish.server.moderation import Desk
+from catfish.server.limits import Meter
+from catfish.server.speaking import Speaking
 
 
 class Attendance:
@@ -71,7 +60,7 @@ class Attendance:
         return self.removed or self.live.closed
 
 
-class Participant(Identified):
+class Participant(Speaking):
     """Implements `contracts.interface.Participant` and `rooms.room.Listener`.
 
     Args:
@@ -85,7 +74,6 @@ class Participant(Identified):
     """
 
     __slots__ = (
-        "_gauge",
         "_rooms",
         "address",
         "audience",
@@ -105,10 +93,9 @@ class Participant(Identified):
         emit: Callable[..., None],
         hang_up: Callable[[Close], None],
     ) -> None:
-        super().__init__(instance, meter, hang_up)
+        super().__init__(instance, gauge, meter, hang_up)
         self.audience = audience
-        self._gauge = gauge
-        self.address = banned_address(address)
+        self.address = address
         self.push = push
         self.emit = emit
         self.state: Any = None
@@ -149,10 +136,6 @@ class Participant(Identified):
         if attendance.live.closed:
             raise Rejected("room_closed", "room: it was closed")
         return attendance.live
-
-    def _check_rate(self, kind: Kind) -> None:
-        if self.meter is not None:
-            self.meter.check(kind)
 
     async def create(
         self,
@@ -207,7 +190,7 @@ class Participant(Identified):
             instance=self._instance.id,
             with_members=hosted is None,
             grants=self.grants,
-            address=self.address,
+            address=banned_address(self.address),
         )
 
         def joined(answer: Joined) -> Entry:
@@ -439,96 +422,3 @@ class Participant(Identified):
         """Whether the token lets it read the room, which it is in."""
         live = self._instance.supervisor.get(number)
         return self.grants is None or (live is not None and is_granted(Right.READ, live.id, self.grants))
-
-    # Writing
-
-    def send(
-        self,
-        *,
-        number: int,
-        room: str,
-        content: str,
-        user: str | None = None,
-        name: str | None = None,
-        client_id: str | None = None,
-        reply_to: int | None = None,
-        data: Any = None,
-        created_at: int | None = None,
-        origin: Origin | None = None,
-        done: Callable[[Message | Rejected], None],
-    ) -> None:
-        self._check_rate("sending")
-        if self.grants is not None:
-            check_granted(Right.SEND, room, self.grants)
-        command = SendMessage(
-            number=number,
-            room=room,
-            user=self.user if user is None else user,
-            name=self.name if name is None else name,
-            content=content,
-            client_id=client_id,
-            reply_to=reply_to,
-            data=data,
-            created_at=now_ms() if created_at is None else created_at,
-            grants=self.grants,
-        )
-
-        def stored(answer: Message | Rejected) -> None:
-            self._gauge.remove()
-            done(answer)
-
-        self._instance.publisher.send(command, stored, origin)
-        self._gauge.add()
-
-    def change(self, live: LiveRoom, command: Change, done: Callable[[Any], None]) -> None:
-        if not isinstance(command, MarkRead):
-            self._check_rate("sending")
-        if self.grants is not None:
-            check_granted(Right.READ if isinstance(command, MarkRead) else Right.SEND, live.id, self.grants)
-
-        def stored(answer: Changed | Read | Rejected) -> None:
-            self._gauge.remove()
-            done(answer)
-
-        self._instance.publisher.change(live.id, command, stored)
-        self._gauge.add()
-
-    def check(self, right: Right, live: LiveRoom) -> None:
-        facts = Facts(
-            live.access,
-            admitted=True,
-            role=Role.NONE if live.is_of_strangers else Role.MEMBER,
-            room=live.id,
-            grants=self.grants,
-            muted_until=live.muted.get(self.user, 0),
-            now=now_ms(),
-        )
-        check(right, facts)
-
-    def say(self, room: str, event: Event, *, everyone: bool = False) -> None:
-        live = self.live(room)
-        if (live.muted or self.grants is not None) and type(event) is not Announced:
-            self.check(Right.EMIT, live)
-        self._instance.supervisor.tell(live, event, None if everyone else self)
-
-    def say_to(self, room: str, user: str, event: Event) -> None:
-        live = self.live(room)
-        live.member(user)
-        if live.muted or self.grants is not None:
-            self.check(Right.EMIT, live)
-        if user in self.apart:
-            raise Rejected("blocked", f"to: {user!r} and you do not reach each other")
-        self._instance.supervisor.tell_one(live, user, event)
-
-    def toggle(self, room: str, device: Device, on: bool, *, origin: Origin | None = None) -> None:
-        live = self.live(room)
-        if live.muted or self.grants is not None:
-            self.check(Right.EMIT, live)
-        live.toggle(self.user, device, on)
-        self.say(room, MediaToggled(room=room, user=self.user, device=device, on=on, origin=origin))
-
-    # Moderating
-
-    @property
-    def moderation(self) -> Moderating:
-        return Desk(self._instance, Actor(user=self.user, grants=self.grants))

@@ -53,6 +53,7 @@ EARLY_S = 0.05
 """For how long an event that came early waits for those before it to come by themselves."""
 EVERYWHERE = 0
 """No room's number: what is told to the instances themselves goes by it."""
+REMOVALS = frozenset(("kicked", "banned"))
 CHANGES_PER_READ = 500
 ROOMS_PER_COMPARISON = 1_000
 
@@ -88,8 +89,7 @@ class RoomSupervisor:
         self.restore: Callable[[LiveRoom, str], None] = _no_restoring
         """Called when the others take a member for gone who is connected here."""
         self._work = trio.Event()
-        self._gaps_filled = 0
-        self._rooms_failed = 0
+        self._gaps_filled = self._rooms_failed = 0
 
     def statistics(self) -> SupervisorStatistics:
         return SupervisorStatistics(
@@ -173,7 +173,7 @@ class RoomSupervisor:
 
     def tell_one(self, live: LiveRoom, user: str, event: Event) -> None:
         """The same for the devices of one user."""
-        self._deliver_to(live, user, event)
+        self._deliver(live, event, to=user)
         if self.mirror is not None:
             self.mirror.publish(live.number, event, user)
 
@@ -221,10 +221,7 @@ class RoomSupervisor:
         """An event from outside the room, for everyone or for one user; the room need not be hosted here."""
         live = self._rooms.get(number)
         if live is not None:
-            if to is None:
-                self._deliver(live, event)
-            else:
-                self._deliver_to(live, to, event)
+            self._deliver(live, event, to=to)
         if self.mirror is not None:
             self.mirror.publish(number, event, to)
 
@@ -236,21 +233,15 @@ class RoomSupervisor:
     def tell_left(self, number: int, event: MemberLeft) -> None:
         """A user is in the room on no instance any more; the room need not be hosted here."""
         live = self._rooms.get(number)
-        if live is not None and live.exit(event.user, event.stamp):
+        if live is not None and event.reason in REMOVALS:
+            self.hear_removed(live, event)
+        elif live is not None and live.exit(event.user, event.stamp):
             self._deliver(live, event)
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
-    def tell_removed(self, number: int, event: MemberLeft) -> None:
-        """A moderator removed a user, on every instance; the room need not be hosted here."""
-        live = self._rooms.get(number)
-        if live is not None:
-            self.hear_removed(live, event)
-        if self.mirror is not None:
-            self.mirror.publish(number, event)
-
     def hear_removed(self, live: LiveRoom, event: MemberLeft) -> None:
-        """The same of a hosted room; its user's sessions here hear it as the others do, and are in the room no more."""
+        """A moderator removed a user, on every instance; its sessions here hear so, and are in the room no more."""
         listeners = live.hear_removed(event.user, event.stamp)
         if listeners is None:
             return
@@ -264,9 +255,12 @@ class RoomSupervisor:
         if not live.listeners_count:
             self._drop(live)
 
-    def _deliver(self, live: LiveRoom, event: Event, skip: Listener | None = None) -> None:
+    def _deliver(self, live: LiveRoom, event: Event, skip: Listener | None = None, to: str | None = None) -> None:
         try:
-            live.deliver(event, skip)
+            if to is None:
+                live.deliver(event, skip)
+            else:
+                live.deliver_to(to, event)
         except Exception:  # the crash boundary between rooms
             log.exception("room failed; its members here are disconnected and resume", extra={"room": live.id})
             self._fail(live)
@@ -275,13 +269,6 @@ class RoomSupervisor:
         self._deliver(live, event)
         if live.is_full_pair:
             self.tell_ready(live)
-
-    def _deliver_to(self, live: LiveRoom, user: str, event: Event) -> None:
-        try:
-            live.deliver_to(user, event)
-        except Exception:  # the crash boundary between rooms
-            log.exception("room failed; its members here are disconnected and resume", extra={"room": live.id})
-            self._fail(live)
 
     def _deliver_durable(self, number: int, event: DurableEvent, patience_s: float) -> None:
         live = self._rooms.get(number)
@@ -322,10 +309,10 @@ class RoomSupervisor:
             case MemberJoined():
                 if live.hear_joined(event.member, event.stamp):
                     self._deliver_joined(live, event)
-            case MemberLeft(reason="kicked" | "banned"):
-                self.hear_removed(live, event)
             case MemberLeft():
-                if live.hear_left(event.user, event.stamp):
+                if event.reason in REMOVALS:
+                    self.hear_removed(live, event)
+                elif live.hear_left(event.user, event.stamp):
                     self._deliver(live, event)
                 elif live.is_contradicted(event.user, event.stamp):
                     self.restore(live, event.user)
@@ -340,10 +327,8 @@ class RoomSupervisor:
                     self._deliver(live, event)
             case RoomClosed():
                 self.hear_closed(number)
-            case _ if to is not None:
-                self._deliver_to(live, to, event)
             case _:
-                self._deliver(live, event)
+                self._deliver(live, event, to=to)
 
     def mirror_gap(self) -> None:
         self.compare_all()

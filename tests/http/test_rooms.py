@@ -83,7 +83,8 @@ async def test_a_room_is_made_shown_and_found_by_its_code(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({"kind": "matched"}, 400),
+        ({"kind": "open", "access": "invited"}, 400),
+        ({"access": "pair"}, 400),
         ({"kind": "secret"}, 400),
         ({"name": ""}, 400),
         ({"name": "x" * 65}, 400),

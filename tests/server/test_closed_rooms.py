@@ -131,7 +131,9 @@ async def test_strangers_whose_room_was_closed_can_be_matched_again(server: Serv
     await trio.sleep(NOTICED_S)
     assert ann.heard("room:closed") == bob.heard("room:closed") == [{"room": room}]
     assert (await ann.ask("room:next", {}))["matched"] is False
-    assert (await bob.ask("room:match", {}))["matched"] is True
+    assert (await bob.ask("room:match", {}))["matched"] is False  # they have just met
+    others = server.connect(), server.connect()
+    assert [(await other.ask("room:match", {}))["matched"] for other in others] == [True, True]
 
 
 async def test_who_is_just_arriving_hears_it_behind_the_answer(server: Server, autojump_clock: MockClock) -> None:

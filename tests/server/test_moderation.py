@@ -178,7 +178,7 @@ async def test_who_is_being_let_in_when_it_is_removed_is_disconnected(server: Se
 async def test_who_is_muted_is_heard_by_nobody_until_the_time_is_over(
     server: Server, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("catfish.server.participant.now_ms", server.store._now)
+    monkeypatch.setattr("catfish.server.speaking.now_ms", server.store._now)
     ann, bob = await server.join("lobby", "ann", "bob")
     await bob.ask("chat:send", {"room": "lobby", "content": "before"})
     until = (await of(ann, "room:mute", "bob", durationMs=60_000))["until"]
