@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from catfish.errors import TOKEN_EXPIRED, UNAUTHORIZED
+from catfish.errors import INTERNAL_ERROR, TOKEN_EXPIRED, UNAUTHORIZED
 from catfish.rooms.grants import Grants
 from catfish.server.identification import bearer_in, token_in_query
 from tests.auth.signing import SECRET, STRANGE, token
@@ -274,3 +274,82 @@ async def test_a_token_in_the_address_is_one(nursery: trio.Nursery, autojump_clo
     assert (await good.packets())[0].startswith('40{"sid":')
     bad = Socket(world, None, None, "&token=x.y.z")
     assert (await bad.packets())[0].startswith('44{"message":"unauthorized"')
+
+
+# Coming back to a session that was cut off
+
+
+class Sessions:
+    """Implements `rooms.ports.SessionStore` in memory, for one instance that goes on."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Any] = {}
+
+    async def save(self, secret: str, instance: str, record: Any) -> None:
+        self.records[secret] = record
+
+    async def end(self, secret: str, instance: str) -> None: ...
+
+    async def end_all(self, instance: str) -> None: ...
+
+    async def take(self, secret: str, instance: str, within_s: float) -> Any | None:
+        return self.records.get(secret)
+
+    async def prune(self, older_s: float) -> None: ...
+
+
+async def cut_off(world: World, auth: dict[str, Any] | None) -> str:
+    """A session that joined a room, and whose connection was lost; its secret."""
+    socket = await world.connect(auth)
+    [packet] = await socket.packets()
+    socket.emit("joinRoom", {"roomId": "red", "userId": "ann"}, id=1)
+    await socket.packets()
+    socket.receiver.closed(INTERNAL_ERROR)
+    await wait_all_tasks_blocked()
+    secret: str = msgspec.json.decode(packet[2:])["pid"]
+    return secret
+
+
+async def come_back(world: World, pid: str, **auth: Any) -> tuple[Socket, Any]:
+    """The socket, and what it knows of its user."""
+    socket = await world.connect({"pid": pid, **auth})
+    [speaker] = [each for each in world.recovery._speakers.values() if each.socket.is_connected]
+    return socket, speaker.who
+
+
+@pytest.fixture
+async def recovering(nursery: trio.Nursery) -> World:
+    return World(await start_server(nursery, jwt_secret=SECRET, recovery_s=60.0), Sessions())
+
+
+async def test_what_a_token_said_is_continued_with_the_session(recovering: World) -> None:
+    pid = await cut_off(recovering, {"token": of("ann", 60, rooms={"*": ["join"]})})
+    _, who = await come_back(recovering, pid)
+    assert (who.user, who.identified, who.rooms, who.grants) == ("ann", True, ["red"], Grants({"*": ["join"]}))
+    assert 58_000 < who.expires_at - time.time() * 1000 <= 60_000
+
+
+async def test_a_fresh_token_counts_from_then_on(recovering: World) -> None:
+    pid = await cut_off(recovering, {"token": of("ann", 60, rooms={"*": ["join"]})})
+    _, who = await come_back(recovering, pid, token=of("ann", 600))
+    assert (who.rooms, who.grants) == (["red"], None)
+    assert who.expires_at > time.time() * 1000 + 500_000
+
+
+async def test_nobody_comes_back_to_a_session_whose_token_has_run_out_or_is_of_another(recovering: World) -> None:
+    pid = await cut_off(recovering, {"token": of("ann", 60)})
+    [record] = recovering.recovery._sessions.records.values()
+    expires_at, record["expires_at"] = record["expires_at"], 1
+    _, guest = await come_back(recovering, pid)
+    assert (guest.identified, guest.rooms, guest.user) == (False, [], guest.session)
+    record["expires_at"] = expires_at
+    recovering.recovery._speakers.clear()
+    _, bob = await come_back(recovering, pid, token=of("bob"))
+    assert (bob.user, bob.rooms) == ("bob", [])
+
+
+async def test_a_guest_does_not_come_back_as_somebody_who_signs_in_by_now(recovering: World) -> None:
+    pid = await cut_off(recovering, None)
+    recovering.server.instance.recognised("ann")
+    _, guest = await come_back(recovering, pid)
+    assert (guest.user, guest.rooms) == (guest.session, [])

@@ -11,7 +11,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from catfish.contracts.placement import Placement
+from catfish.rooms.ports import SessionStore
 from catfish.server.engineio import EngineServer
+from catfish.server.recovery import SessionRecovery
 from catfish.server.socketio import SocketIOServer
 from catfish.server.vocabularies import RoomsNamespace
 from catfish.wire.http import parse_request_head
@@ -61,12 +63,15 @@ class Socket:
 
 
 class World:
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, sessions: SessionStore | None = None) -> None:
         settings = server.instance.settings
         self.server = server
         placement = Placement(settings.contracts, settings.socketio_namespaces)
+        self.recovery: Any = None
+        if sessions is not None:
+            self.recovery = SessionRecovery(server.instance, sessions, placement.vocabularies)
         self.namespaces = [
-            RoomsNamespace(server.instance, name, vocabularies)
+            RoomsNamespace(server.instance, name, vocabularies, self.recovery)
             for name, vocabularies in placement.on("/socket.io").items()
         ]
         self.engine = EngineServer(settings, server.timers, SocketIOServer(settings, self.namespaces))
