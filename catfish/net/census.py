@@ -6,7 +6,7 @@ from typing import Final
 
 from catfish.config import Settings
 from catfish.net.proxies import Proxies
-from catfish.wire.addresses import Networks, address_of
+from catfish.wire.addresses import Networks, address_of, subscriber_of
 from catfish.wire.http import HttpRefusal
 
 CROWDED: Final = HttpRefusal(
@@ -32,11 +32,13 @@ class Census:
     def connected(self, peer: str) -> str | None:
         """Whom a connection of that peer counts for; None: for nobody."""
         address = address_of(peer)
-        return None if address in self._exempt or self._proxies.trusts(address) else address
+        return None if address in self._exempt or self._proxies.trusts(address) else subscriber_of(address)
 
     def represented(self, peer: str, address: str) -> str | None:
         """Whom a WebSocket counts for that this peer has for the client; None: for nobody, or it is counted already."""
-        return address if self._proxies.trusts(address_of(peer)) and address not in self._exempt else None
+        if address in self._exempt or not self._proxies.trusts(address_of(peer)):
+            return None
+        return subscriber_of(address)
 
     def is_full(self, address: str | None) -> bool:
         """Whether it has as many as it may have. Who asks refuses then."""

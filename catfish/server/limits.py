@@ -32,7 +32,7 @@ from catfish.config import Settings
 from catfish.config_fields import Rate, parse_rate
 from catfish.errors import RATE_LIMITED, Close, Rejected
 from catfish.net.proxies import is_straight
-from catfish.wire.addresses import Networks
+from catfish.wire.addresses import Networks, subscriber_of
 from catfish.wire.http import HttpRefusal
 
 Kind = Literal["connecting", "events", "joining", "matching", "sending", "rest", "login", "refused"]
@@ -201,8 +201,8 @@ class Limits:
         )
 
     def _counted(self, address: str) -> str | None:
-        """The address, where it is one client's."""
-        return None if address in self._exempt else address
+        """The address, where it is one client's; of IPv6 its network."""
+        return None if address in self._exempt else subscriber_of(address)
 
 
 class Meter:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 UNIX: Final = "unix"
+SUBSCRIBER_BITS: Final = 64
 CHARS_MAX: Final = 64
 """Of an address with its zone; whatever is longer need not be looked at."""
 
@@ -45,6 +46,14 @@ def address_of(name: str) -> str:
     else:
         host = name.rpartition(":")[0] if name.count(":") == 1 else name
     return canonical(host) or host
+
+
+@lru_cache(maxsize=8_192)
+def subscriber_of(address: str) -> str:
+    """Whom an address counts for: of IPv6 everybody has 2**64 addresses at least, so it is their network (RFC 6177)."""
+    if ":" not in address:
+        return address
+    return str(ip_network((_parse(address), SUBSCRIBER_BITS), strict=False))
 
 
 def build_name(address: str, port: int) -> str:

@@ -188,6 +188,15 @@ def test_handshakes_beyond_the_limit_are_refused_with_a_time() -> None:
         limits.refuse_handshake("127.0.0.1", {})
 
 
+def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    limits = Limits(Settings(limit_connecting_address="0.5/2"), clock=lambda: 0.0)
+    limits.refuse_handshake("2001:db8::1", {})
+    limits.refuse_handshake("2001:db8::2", {})
+    limits.refuse_handshake("2001:db8:0:1::1", {})
+    with pytest.raises(HttpRefusal):
+        limits.refuse_handshake("2001:db8::3", {})
+
+
 @pytest.mark.parametrize(("retry_after_ms", "seconds"), [(None, 1), (1, 1), (1_000, 1), (1_001, 2)])
 def test_http_knows_whole_seconds(retry_after_ms: int | None, seconds: int) -> None:
     assert retry_after_s(Rejected("rate_limited", "", retry_after_ms)) == seconds

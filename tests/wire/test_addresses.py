@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catfish.net.binds import name_of
-from catfish.wire.addresses import Networks, address_of, build_name, canonical
+from catfish.wire.addresses import Networks, address_of, build_name, canonical, subscriber_of
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_a_name_is_made_of_an_address_and_a_port(address: str) -> None:
 def test_networks_know_who_is_within(texts: tuple[str, ...], address: str, within: bool) -> None:
     assert (address in Networks(texts)) is within
     assert bool(Networks(texts)) is bool(texts)
+
+
+@pytest.mark.parametrize(
+    ("address", "subscriber"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_whoever_has_one_address_of_ipv6_has_its_network(address: str, subscriber: str) -> None:
+    assert subscriber_of(address) == subscriber
