@@ -23,6 +23,7 @@ from catfish.http.asgi import client_of
 from catfish.rooms.policy import bad_request
 from catfish.server.identification import bearer_in, token_in_query
 from catfish.server.instance import Instance
+from catfish.server.limits import Limits
 from catfish.wire.native import explain
 
 T = TypeVar("T")
@@ -106,6 +107,12 @@ def token_of(request: Request) -> str | None:
     return bearer(request) or token_in_query(request.url.query)
 
 
+def measure_user(request: Request, limits: Limits, user: str) -> None:
+    """A request with a good token of that user. Rejected: rate_limited."""
+    if not limits.exempts(client_of(request.scope), request.headers):
+        limits.take("rest", user=user)
+
+
 async def identify(request: Request, instance: Instance) -> Identity | None:
     """Whom the token names; None when there is none, or nobody can tell what it is worth.
 
@@ -115,6 +122,5 @@ async def identify(request: Request, instance: Instance) -> Identity | None:
     identity = await instance.tokens.recognise(token_of(request))
     if identity is not None:
         instance.recognised(identity.user)
-        if not instance.limits.exempts(client_of(request.scope), request.headers):
-            instance.limits.take("rest", user=identity.user)
+        measure_user(request, instance.limits, identity.user)
     return identity

@@ -26,6 +26,7 @@ from catfish.rooms.policy import bad_request
 from catfish.rooms.uuids import canonical_uuid, draw_uuid, parse_message_uuid
 from catfish.server.archive import available
 from catfish.server.instance import Instance
+from catfish.server.limits import Limits
 
 SECRET_NAME: Final = "jwt"
 TOKEN_DAYS: Final = 10
@@ -78,6 +79,11 @@ class Accounts:
         settings = self._instance.settings
         secret = await self._secret_of_all()
         return tokens.sign(claims, secret, valid_s, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+    @property
+    def limits(self) -> Limits:
+        """Of the instance."""
+        return self._instance.limits
 
     async def verify(self, token: str) -> Identity:
         """Rejected: unauthorized, unavailable."""

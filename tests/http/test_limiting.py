@@ -7,7 +7,10 @@ from typing import Any
 import jwt
 import pytest
 import trio
+from starlette.requests import Request
 
+from catfish.errors import Rejected
+from catfish.http.pulse.common import caller
 from tests.http.harness import Answer, Api, call, open_api
 from tests.server.test_vocabularies import SECRET
 
@@ -65,6 +68,15 @@ async def test_a_user_is_limited_wherever_it_asks_from(nursery: trio.Nursery) ->
     assert statuses == [404, 404, 429]
     other = {"authorization": f"Bearer {sign_token('bob')}"}
     assert (await ask(api, **other)).status == 404
+
+
+async def test_so_it_is_on_the_routes_of_pulsechat(nursery: trio.Nursery) -> None:
+    api = await open_api(nursery, limit_rest_user="0.001/2", jwt_secret=SECRET)
+    fields = [(b"authorization", f"Bearer {sign_token('ann')}".encode())]
+    request = Request({"type": "http", "headers": fields, "query_string": b"", "path": "/", "client": (ADDRESS, 1)})
+    assert [await caller(api.accounts, request) for _ in range(2)] == ["ann", "ann"]
+    with pytest.raises(Rejected, match="too many requests"):
+        await caller(api.accounts, request)
 
 
 async def test_sign_ins_have_a_limit_of_their_own(nursery: trio.Nursery) -> None:

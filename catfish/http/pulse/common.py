@@ -12,7 +12,7 @@ from catfish.errors import Rejected
 from catfish.http import shapes
 from catfish.http.operations import Operations
 from catfish.http.refusals import Handler
-from catfish.http.requests import token_of
+from catfish.http.requests import measure_user, token_of
 from catfish.server.accounts import Accounts
 from catfish.server.instance import Instance
 
@@ -26,11 +26,13 @@ def show_error(status: int, refusal: Rejected) -> dict[str, Any]:
 
 
 async def caller(accounts: Accounts, request: Request) -> str:
-    """The user whom the token names. Rejected: unauthorized."""
+    """The user whom the token names. Rejected: unauthorized, unavailable, rate_limited."""
     token = token_of(request)
     if token is None:
         raise Rejected("unauthorized", "token: is required")
-    return (await accounts.verify(token)).user
+    user = (await accounts.verify(token)).user
+    measure_user(request, accounts.limits, user)
+    return user
 
 
 def answering(accounts: Accounts, handler: Answering) -> Handler:
