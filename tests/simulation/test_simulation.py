@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.simulation.world import simulate
+
 ROOT = Path(__file__).parents[2]
 SEEDS = 80
 
@@ -27,3 +29,11 @@ def test_the_promises_hold_whatever_fails() -> None:
 def test_the_promises_hold_in_the_run_of_the_day() -> None:
     today = datetime.datetime.now(datetime.UTC)
     run("--first", today.strftime("%Y%m%d"), "--seeds", "1")
+
+
+def test_a_seed_stands_for_one_run() -> None:
+    told: list[list[str]] = [[], []]
+    for lines in told:
+        simulate(3, lines.append)
+    assert len(told[0]) > 100
+    assert told[0] == told[1]

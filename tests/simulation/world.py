@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from catfish.config import Settings
-from catfish.rooms import codes
+from catfish.rooms import clock, codes
 from catfish.server import instance
 from catfish.server.native import NativeSession
 from catfish.server.participant import Participant
@@ -27,6 +27,8 @@ from tests.simulation.network import Node
 from tests.simulation.presence import Presences
 from tests.simulation.strangers import Stranger
 
+STARTED_AT = 1_700_000_000.0
+"""By the wall clock, in seconds since the epoch."""
 NODES = 3
 CALM_S = 240.0
 """Within which everybody must be back in their rooms once the faults have ended."""
@@ -53,7 +55,7 @@ class World:
             partner_pause_s=0.0,
         )
         self.store = MemoryStore()
-        self.store._clock_start = (1_700_000_000.0, 0.0)  # the same in every run
+        self.store._clock_start = (STARTED_AT, 0.0)
         self.network = MemoryNetwork(seed)
         self.nodes: list[Node | None] = [None] * NODES
         self.crowded = rng.random() < 0.1
@@ -285,16 +287,27 @@ class _Drawn:
         return f"{next(self._count)}"
 
 
+class _Wall:
+    """In the place of `time`."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+
+    def time_ns(self) -> int:
+        return int((STARTED_AT + self._clock.current_time()) * 1e9)
+
+
 @contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
+def _repeatable(seed: int, virtual: VirtualClock) -> Iterator[None]:
     """Everything that is drawn, and every order that nobody decides, comes from the seed (and from the hash seed of
     strings, which is the caller's)."""
     scheduler: Any = trio._core._run
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduler._r.seed(seed)
     random.seed(seed)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         patch.setattr(codes, "secrets", _Drawn(seed))
+        patch.setattr(clock, "time", _Wall(virtual))
         patch.setattr(socket, "gethostname", lambda: "host")
         patch.setattr(instance, "SHARE_S", 3600.0)  # nobody is limited, and looking for it costs a sixth of the time
         # The server keeps sessions in sets, which are gone through in the order of these.
@@ -305,8 +318,8 @@ def _repeatable(seed: int) -> Iterator[None]:
 
 def simulate(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
     """Run one seed; what went wrong. The same seed gives the same run, with the same hash seed of strings."""
-    with _repeatable(seed), without_events():
-        world = World(seed, tell)
+    world = World(seed, tell)
+    with _repeatable(seed, world.clock), without_events():
         try:
             trio.run(world.run, clock=world.clock)
         except Exception as error:
