@@ -110,7 +110,7 @@ def check_members(world: World) -> None:
                 truth.setdefault(view.room, set()).add(device.user)
     for room in rooms(world):
         there = truth.get(room.id, set())
-        if room.users() != there and not room.closed:
+        if room.users() != there:
             world.fail(f"in the store {sorted(room.users())} are in {room.id}; in truth {sorted(there)} are")
         alive = {node.instance.id: node.name for node in world.nodes if node is not None}
         away = [

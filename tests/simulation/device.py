@@ -111,9 +111,12 @@ class Device:
         """Enter the rooms (again), and send again what was not acknowledged."""
         for room in list(self.wanted):
             await self._join(room)
-            self._send_again(self.views[room])
+            self._send_again(room)
 
-    def _send_again(self, view: View) -> None:
+    def _send_again(self, room: str) -> None:
+        view = self.views.get(room)
+        if view is None:
+            return  # it was closed
         for client_id, content in view.pending.items():
             self._transmit(view, client_id, content)
 
@@ -154,7 +157,7 @@ class Device:
         if chance < 0.05:
             await self._leave_for_a_while(view.room)
         elif chance < 0.12 and view.messages:
-            await self._edit(view)
+            await self._change(view)
         else:
             for _ in range(self.rng.choice((1, 1, 1, 4))):
                 self._send(view)
@@ -167,7 +170,7 @@ class Device:
         finally:
             self.wanted.append(room)
         await self._join(room)
-        self._send_again(self.views[room])
+        self._send_again(room)
 
     async def _pause(self, seconds: float) -> None:
         until = trio.current_time() + seconds
@@ -238,12 +241,15 @@ class Device:
                 self._hear(name, data)
 
     def refused(self, room: str, refusal: Refusal) -> None:
+        if self._is_over(room, refusal):
+            self._forget(room)
+            return
         self.fail(f"joining {room} is refused: {refusal}")
 
     async def _leave(self, room: str) -> None:
         self.world.presences.leaves(self, room)
         answer = await self.ask("room:leave", {"room": room})
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Refusal) and not self._is_over(room, answer):
             self.fail(f"leaving {room} is refused: {answer}")
 
     def _send(self, view: View) -> None:
@@ -258,16 +264,34 @@ class Device:
         self._sends[self._last_id] = view, client_id
         self.link.ask("chat:send", {"room": view.room, "content": content, "clientId": client_id}, self._last_id)
 
-    async def _edit(self, view: View) -> None:
+    def _is_over(self, room: str, refusal: Refusal) -> bool:
+        """Whether something was refused because the room was closed."""
+        return room in self.world.closed and refusal.code in ("room_closed", "not_in_room")
+
+    def _forget(self, room: str) -> None:
+        """The room was closed."""
+        view = self.views.pop(room)
+        view.inside = False
+        view.pending.clear()
+        self.world.presences.leaves(self, room)
+        if room in self.wanted:
+            self.wanted.remove(room)
+
+    async def _change(self, view: View) -> None:
+        """Edit or delete a message of its own."""
         own = [seq for seq, message in view.messages.items() if message["user"] == self.user]
         if not own:
             return
-        self._sent += 1
         seq = self.rng.choice(own)
-        content = f"edit {self._sent} of {self.label}"
-        answer = await self.ask("chat:edit", {"room": view.room, "seq": seq, "content": content})
-        if isinstance(answer, Refusal) and answer.code not in ("room_closed", "not_in_room"):
-            self.fail(f"an edit is refused: {answer}")
+        if self.rng.random() < 0.2:
+            answer = await self.ask("chat:delete", {"room": view.room, "seq": seq})
+        else:
+            self._sent += 1
+            content = f"edit {self._sent} of {self.label}"
+            answer = await self.ask("chat:edit", {"room": view.room, "seq": seq, "content": content})
+        # It may have been deleted by another device of the user.
+        if isinstance(answer, Refusal) and answer.code not in ("room_closed", "not_in_room", "no_such_message"):
+            self.fail(f"a change is refused: {answer}")
 
     # What it is told
 
@@ -297,6 +321,8 @@ class Device:
             self.send_refused(view, client_id, envelope)
 
     def send_refused(self, view: View, client_id: str, refusal: Refusal) -> None:
+        if self._is_over(view.room, refusal):
+            return
         self.fail(f"sending {client_id} to {view.room} is refused: {refusal}")
 
     def _send_once_more(self, view: View, client_id: str) -> None:
@@ -357,19 +383,22 @@ class Device:
         view = self.views.get(data["room"]) if isinstance(data, dict) and "room" in data else None
         if name == "room:joined" and (view is None or not view.inside):
             view = self.follow(data["room"])
+        if name == "room:closed" and view is not None and data["room"] in self.world.closed:
+            self._forget(data["room"])
+            return
         if view is None or not view.inside:
             self.fail(f"{name} comes although it is not in the room: {data}")
             return
         match name:
-            case "chat:message" | "chat:edited" if view.held is not None:
+            case "chat:message" | "chat:edited" | "chat:deleted" if view.held is not None:
                 view.held.append((name, data))
             case "chat:message":
                 self._take(view, data)
-            case "chat:edited":
+            case "chat:edited" | "chat:deleted":
                 if data["seq"] in view.messages:
-                    view.messages[data["seq"]] = view.messages[data["seq"]] | {"content": data["content"]}
+                    view.messages[data["seq"]] = view.messages[data["seq"]] | {"content": data.get("content", "")}
                 elif view.seq is not None and data["seq"] > view.seq:
-                    self.fail(f"message {data['seq']} of {view.room} is edited before it came")
+                    self.fail(f"message {data['seq']} of {view.room} is changed before it came")
             case "room:joined":
                 user = data["member"]["user"]
                 self.say(f"hears that {user} joined {view.room}")

@@ -31,7 +31,8 @@ class Node:
     def __init__(self, world: World, name: str, settings: Settings) -> None:
         self.world = world
         self.name = name
-        self.path = StorePath(world.store, world.rng, world.clock, lambda what: world.say(f"{name} {what}"))
+        say = (lambda what: world.say(f"{name} {what}")) if world.is_told else None
+        self.path = StorePath(world.store, world.rng, world.clock, say)
         self.timers = Timers()
         self.instance = Instance(settings, self.path, self.timers)
         supervisor = self.instance.supervisor

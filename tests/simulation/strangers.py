@@ -62,9 +62,9 @@ class Stranger(Device):
         self.views[room].pending.clear()
         self.wanted.remove(room)
 
-    def _send_again(self, view: View) -> None:
-        if view.room in self.wanted:
-            super()._send_again(view)
+    def _send_again(self, room: str) -> None:
+        if room in self.wanted:
+            super()._send_again(room)
 
     def replied(self, event: str, data: Any) -> None:
         if event not in ("room:match", "room:next"):

@@ -14,21 +14,23 @@ import trio
 
 from catfish.config import Settings
 from catfish.rooms import clock, codes
+from catfish.rooms.commands import CloseRoom
 from catfish.server import instance
 from catfish.server.native import NativeSession
 from catfish.server.participant import Participant
 from tests.doubles.memory_mirror import Faults, MemoryNetwork
-from tests.doubles.memory_store import MemoryStore
 from tests.simulation import checker
 from tests.simulation.clock import VirtualClock, without_events
 from tests.simulation.device import Device
-from tests.simulation.faults import PATH_S
+from tests.simulation.faults import PATH_S, SimulatedStore
 from tests.simulation.network import Node
 from tests.simulation.presence import Presences
 from tests.simulation.strangers import Stranger
 
 STARTED_AT = 1_700_000_000.0
 """By the wall clock, in seconds since the epoch."""
+CLOSED = "attic"
+"""The room that is closed in some runs."""
 NODES = 3
 CALM_S = 240.0
 """Within which everybody must be back in their rooms once the faults have ended."""
@@ -45,6 +47,8 @@ class World:
         """Sequence numbers by room, user and client id."""
         self.calm = False
         """The faults have ended."""
+        self.closed: set[str] = set()
+        """Rooms that are over."""
         self.page = rng.choice((None, 3))
         """Messages that a device asks for at once when it comes back; None: as many as the server gives."""
         self.settings = Settings(
@@ -54,18 +58,18 @@ class World:
             journal_wait_s_max=rng.choice((3.0, 15.0)),
             partner_pause_s=0.0,
         )
-        self.store = MemoryStore()
+        self.store = SimulatedStore()
         self.store._clock_start = (STARTED_AT, 0.0)
         self.network = MemoryNetwork(seed)
         self.nodes: list[Node | None] = [None] * NODES
         self.crowded = rng.random() < 0.1
         """Many strangers and little else."""
-        rooms = ["lobby", "den"]
+        rooms = ["lobby", "den", CLOSED]
         self.devices: list[Device] = []
         for index in range(1 if self.crowded else 5):
             user = f"user{index}"
             for device in "ab" if index < 2 else "a":
-                self.devices.append(Device(self, user, f"{user}{device}", rng.sample(rooms, rng.choice((1, 2)))))
+                self.devices.append(Device(self, user, f"{user}{device}", rng.sample(rooms, rng.choice((1, 2, 2)))))
         self.strangers = [
             Stranger(self, f"stranger{index}") for index in range(25 if self.crowded else rng.choice((0, 3, 4)))
         ]
@@ -77,6 +81,7 @@ class World:
         self.ends_at = 20.0 if self.crowded else rng.choice((15.0, 30.0, 60.0))
         self.nursery: trio.Nursery
         self._tell = tell
+        self.is_told = tell is not None
         self.presences = Presences(self)
 
     # What happened
@@ -240,6 +245,14 @@ class World:
             node.troubled = True
             self.later(self.rng.uniform(0, 40), lambda: self._heal(node))
 
+    def close_a_room(self) -> None:
+        """As an operator does, whom no instance hears of."""
+        room = self.store._rooms.shelf.by_id.get(CLOSED)
+        if room is not None and not room.closed and self.rng.random() < 0.2:
+            self.say(f"{CLOSED} is closed")
+            self.closed.add(CLOSED)
+            self.store._rooms.execute(CloseRoom(number=room.number))
+
     def store_outage(self) -> None:
         self.say("the store is away")
         self.store.away = True
@@ -273,6 +286,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "paths": World.cut_the_path,
     "store away": World.store_outage,
     "slow store": World.disturb_the_path,
+    "closes": World.close_a_room,
 }
 
 
