@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 80
+SEEDS = 60
 
 
 def run(*arguments: str) -> None:
