@@ -174,7 +174,7 @@ class Settings:
     password_waiting_max: int = setting(64, "Passwords that wait to be hashed; a further one is `busy`.")
     argon2_memory_kib: int = setting(65_536, "Memory that hashing a password takes (Argon2id), in KiB.", least=8)
     argon2_passes: int = setting(3, "Passes over that memory.")
-    argon2_lanes: int = setting(4, "Threads that hash one password; the memory is at least 8 KiB for each.")
+    argon2_lanes: int = setting(1, "Threads that hash one password; the memory is at least 8 KiB for each.")
     access_valid_s: int = setting(900, "Seconds for which an access token of an account is valid.")
     refresh_valid_s: int = setting(
         2_592_000, "Seconds for which a refresh token is valid that was not used; then one has to log in again."
