@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 from argon2 import PasswordHasher
@@ -35,6 +35,14 @@ def normalise(password: str, field: str = "password") -> str:
     return unicodedata.normalize("NFKC", password)
 
 
+class PasswordStatistics(NamedTuple):
+    """Passwords that were hashed or are being hashed, logins that were told to come back, and those that wait."""
+
+    hashed: int
+    busy: int
+    waiting: int
+
+
 class Passwords:
     """Hashes and checks passwords. Its methods may be rejected as `busy`."""
 
@@ -50,6 +58,9 @@ class Passwords:
         self._nobody: str | None = None
         self.hashed = 0
         self.busy = 0
+
+    def statistics(self) -> PasswordStatistics:
+        return PasswordStatistics(self.hashed, self.busy, self._limiter.statistics().tasks_waiting)
 
     def check_new(self, password: str, field: str = "password") -> str:
         """A password that somebody chooses, as it is hashed. Rejected: bad_request."""

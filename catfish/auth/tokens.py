@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 import jwt
@@ -57,6 +57,15 @@ class Expired(Rejected):
         super().__init__("unauthorized", "token: has expired")
 
 
+class TokenStatistics(NamedTuple):
+    """Tokens that were looked at, and those that were refused; fetches of published keys, and those that failed."""
+
+    checked: int
+    refused: int
+    fetches: int
+    failures: int
+
+
 class TokenVerifier:
     """Checks tokens as the settings say.
 
@@ -72,6 +81,8 @@ class TokenVerifier:
         self.own_secret: Callable[[], Awaitable[str]] | None = None
         """Gives the secret of the database; set by the one who has one. May be rejected as `unavailable`."""
         self._own: Key | None = None
+        self.checked = 0
+        self.refused = 0
         self.required = settings.auth == "required"
         """Whether nobody comes in without a token."""
         self.checks = bool(self._keys) or self._published is not None
@@ -94,11 +105,24 @@ class TokenVerifier:
                 raise
             return None
 
+    def statistics(self) -> TokenStatistics:
+        published = self._published
+        fetches, failures = (0, 0) if published is None else (published.fetches, published.failures)
+        return TokenStatistics(self.checked, self.refused, fetches, failures)
+
     async def verify(self, token: str) -> Identity:
         """
         Raises:
             Rejected: unauthorized, and why (`Expired` is one kind); unavailable, when keys cannot be had at the moment.
         """
+        self.checked += 1
+        try:
+            return await self._verify(token)
+        except Rejected:
+            self.refused += 1
+            raise
+
+    async def _verify(self, token: str) -> Identity:
         algorithm, kid = self._read_header(token)
         claims = self._try(token, await self._find(algorithm, kid), algorithm)
         if claims is None and self._published is not None and algorithm not in HMAC:

@@ -14,6 +14,7 @@ from catfish.errors import INTERNAL_ERROR, TOKEN_EXPIRED, UNAUTHORIZED
 from catfish.rooms.grants import Grants
 from catfish.server.identification import bearer_in, token_in_query
 from tests.auth.signing import SECRET, STRANGE, token
+from tests.doubles.memory_mirror import MemoryNetwork
 from tests.server.harness import Client, Server, start_server
 from tests.server.test_registry import Identities
 from tests.server.test_vocabularies import Socket, World, open_world
@@ -172,6 +173,27 @@ async def test_that_holds_for_accounts_and_for_those_who_came_elsewhere(server: 
     assert (await guest.ask("hello", {"user": "ann"})).code == "user_taken"
     store.away = True
     assert (await guest.ask("hello", {"user": "bob"})).code == "unavailable"
+
+
+async def test_a_guest_who_has_the_id_on_another_instance_is_sent_away_too(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    network, store = MemoryNetwork(1), Identities()
+    servers = [await start_server(nursery, jwt_secret=SECRET) for _ in range(2)]
+    for server in servers:
+        instance = server.instance
+        mirror = network.mirror(instance.settings, instance.id, instance.supervisor)
+        instance.supervisor.mirror = mirror
+        instance.registry.store = store
+        await nursery.start(mirror.run)
+    guest, bob = await greeted(servers[0], user="ann"), await greeted(servers[0], user="bob")
+    ann = await greeted(servers[0], token=of("joe"))
+    await greeted(servers[1], token=of("ann"))
+    await trio.sleep(5)
+    assert guest.connection.close_called is not None
+    assert guest.connection.close_called.code == UNAUTHORIZED.code
+    assert store.users == {"ann", "joe"}
+    assert bob.connection.close_called is ann.connection.close_called is None
 
 
 async def test_a_guest_without_a_wish_asks_for_nothing(server: Server) -> None:
