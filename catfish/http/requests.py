@@ -104,7 +104,7 @@ def bearer(request: Request) -> str | None:
 
 def token_of(request: Request) -> str | None:
     """The token that comes with a request, in its header or else in its query."""
-    return bearer(request) or token_in_query(request.url.query)
+    return bearer(request) or token_in_query(request.scope["query_string"].decode("latin-1"))
 
 
 def measure_user(request: Request, limits: Limits, user: str) -> None:
