@@ -24,6 +24,7 @@ _INT8_ARRAY, _TEXT_ARRAY, _TIMESTAMPTZ_ARRAY, _JSON_ARRAY = 1016, 1009, 1185, 19
 EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01, from which Postgres counts microseconds, in those since 1970."""
 _NULL: Final = b"\xff\xff\xff\xff"
+_unpack_int8: Final[Callable[[Buffer], tuple[int]]] = struct.Struct(">q").unpack
 
 
 class Unstorable(ValueError):
@@ -144,7 +145,7 @@ class InstantLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> int:
-        return (int.from_bytes(data, "big", signed=True) + EPOCH_US) // 1000
+        return (_unpack_int8(data)[0] + EPOCH_US) // 1000
 
 
 _DUMPERS: Final = [(kind, _passes(kind)) for kind in (Int8, Text, Int8s, Texts, Instants, Jsons)]

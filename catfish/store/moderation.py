@@ -14,11 +14,12 @@ from catfish.rooms import moderation as ports
 from catfish.rooms.model import Message, Role
 from catfish.rooms.moderation import NewReport, Report, ReportsPage, Seen, Standing, StandingsPage
 from catfish.store.account_rows import Row, fetch
-from catfish.store.arrays import Text, int8s, text, texts
+from catfish.store.arrays import Text, int8, int8s, text, texts
 from catfish.store.connection import Connection
 from catfish.store.moderation_queries import APART
 from catfish.store.pool import Pool
 from catfish.store.queries import MESSAGE, statement
+from catfish.store.reader import Reader
 from catfish.store.rows import message_from_row
 
 SEEN: Final = b"""
@@ -62,11 +63,12 @@ HANDLE: Final = b"UPDATE reports SET handled_at = coalesce(handled_at, now()) WH
 class Moderation(ports.Moderation):
     """Implements the port of the same name. Texts that Postgres cannot hold name nobody."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, reader: Reader) -> None:
         self._pool = pool
+        self._reader = reader
 
     async def seen(self, number: int, user: str) -> Seen:
-        rows = await self._pool.run(partial(_rows, query=SEEN, parameters=(Int8(number), user)))
+        rows = await self._reader.rows(SEEN, (int8(number), text(user)))
         role, muted_until, banned_until, now, present = rows[0] if rows else (None, None, None, 0, False)
         return Seen(standing=_standing(user, role, muted_until, banned_until), present=present, now=now)
 

@@ -62,7 +62,7 @@ class PostgresStore(Store):
         self.answers = Answers(self._pool)
         self.directory = Directory(self._pool)
         self.logins = Logins(self._pool)
-        self.moderation = Moderation(self._pool)
+        self.moderation = Moderation(self._pool, self._reader)
         self.sessions = Sessions(self._pool)
         self.administration = Administration(self._pool)
         self._take_over = leases.TakeOver()
