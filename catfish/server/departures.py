@@ -113,7 +113,11 @@ class Departures:
             self._supervisor.make_up_for_coming(live, taken.member)
             live.members[user].member.away = True
         left_s = max(grace_s - min(taken.away_ms / 1000, away_s_max), 0.0)
-        self._start((number, user), taken.record.room.id, taken.member.name, left_s, None)
+        before = self._absent.get((number, user))
+        if before is not None:
+            left_s = max(left_s, before.timer.deadline - trio.current_time())  # a grace period of its own may be longer
+        origin = None if before is None else before.origin
+        self._start((number, user), taken.record.room.id, taken.member.name, left_s, origin)
 
     def _room_closed(self, live: LiveRoom) -> None:
         """The members who were connected here are in the room no more; they have been told."""

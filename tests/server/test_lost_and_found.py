@@ -141,7 +141,8 @@ async def test_who_left_and_who_came_while_a_pairing_was_answered_is_told_behind
 ) -> None:
     store, network = MemoryStore(), MemoryNetwork()
     late = LateAnswers(store)
-    here, there = await start_server(nursery, late), await start_server(nursery, store)  # type: ignore[arg-type]
+    here = await start_server(nursery, late, partner_pause_s=0)  # type: ignore[arg-type]
+    there = await start_server(nursery, store, partner_pause_s=0)
     for server in (here, there):
         await connect_mirror(nursery, network, server)
     bob, _ = await seek(there, "bob")

@@ -15,7 +15,7 @@ import time
 
 from tests.simulation.world import simulate
 
-PROGRESS = 250
+PROGRESS = 100
 """Seeds after which it says how far it is."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import trio
 
 from catfish.rooms.model import RoomKind
 from tests.doubles.memory_room import StoredRoom
+from tests.simulation.clock import STARTED_AT
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -38,10 +40,20 @@ async def watch_strangers(world: World) -> None:
             node is not None and node.is_troubled_since(now - UNHEARD_S) for node in world.nodes
         ):
             waiting_since = {}  # nobody can be brought together
-        apart = [key for key, since in waiting_since.items() if now - since > together_s]
-        if len(apart) > 1:
+        apart = [
+            (one, other)
+            for one, other in itertools.combinations(waiting_since, 2)
+            if now - max(waiting_since[one], waiting_since[other], may_meet_from(world, one[0], other[0])) > together_s
+        ]
+        if apart:
             world.fail(f"these wait apart for {together_s} s: {apart}")
             waiting_since = {}
+
+
+def may_meet_from(world: World, one: str, other: str) -> float:
+    """Strangers who met are not brought together again for a while: when that ends."""
+    met = world.store._rooms.shelf.met
+    return max(met.get((one, other), 0), met.get((other, one), 0)) / 1000 - STARTED_AT
 
 
 def waiting(world: World) -> list[tuple[str, str]]:
@@ -74,8 +86,9 @@ def check(world: World) -> None:
     check_pairs(world)
     check_messages(world)
     check_members(world)
-    if len(apart := waiting(world)) > 1:
-        world.fail(f"these wait apart: {apart}")
+    for one, other in itertools.combinations(waiting(world), 2):
+        if trio.current_time() - may_meet_from(world, one[0], other[0]) > world.settings.rematch_s * 1.5 + UNHEARD_S:
+            world.fail(f"these wait apart: {one}, {other}")
 
 
 def check_messages(world: World) -> None:

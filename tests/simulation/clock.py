@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import trio
 
+STARTED_AT = 1_700_000_000.0
+"""When a run begins by the wall clock, in seconds since the epoch."""
+
 
 class VirtualClock(trio.abc.Clock):
     def __init__(self) -> None:

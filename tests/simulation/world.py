@@ -20,15 +20,13 @@ from catfish.server.native import NativeSession
 from catfish.server.participant import Participant
 from tests.doubles.memory_mirror import Faults, MemoryNetwork
 from tests.simulation import checker
-from tests.simulation.clock import VirtualClock, without_events
+from tests.simulation.clock import STARTED_AT, VirtualClock, without_events
 from tests.simulation.device import Device
 from tests.simulation.faults import PATH_S, SimulatedStore
 from tests.simulation.network import Node
 from tests.simulation.presence import Presences
 from tests.simulation.strangers import Stranger
 
-STARTED_AT = 1_700_000_000.0
-"""By the wall clock, in seconds since the epoch."""
 CLOSED = "attic"
 """The room that is closed in some runs."""
 NODES = 3
@@ -56,7 +54,7 @@ class World:
             lease_s=rng.choice((6.0, 15.0)),
             room_idle_s=rng.choice((1.0, 60.0)),
             journal_wait_s_max=rng.choice((3.0, 15.0)),
-            partner_pause_s=0.0,
+            partner_pause_s=rng.choice((0.0, 0.0, 5.0)),
         )
         self.store = SimulatedStore()
         self.store._clock_start = (STARTED_AT, 0.0)
