@@ -31,6 +31,7 @@ class Commands(click.Group):
 
     elsewhere: ClassVar = {
         "instances": "catfish.administration.commands",
+        "reports": "catfish.administration.reports",
         "rooms": "catfish.administration.commands",
         "token": "catfish.administration.token",
         "top": "catfish.administration.top",

@@ -15,6 +15,7 @@ from catfish.administration.asking import Shown
 from catfish.cli import cli
 from catfish.rooms.commands import RoomRecord
 from catfish.rooms.model import Member, Message, Room, RoomKind
+from catfish.rooms.moderation import NewReport
 from catfish.rooms.ports import Figures, InstanceRecord, ListedRoom, RoomsPage
 from tests.store.commands import create, join, match, send
 
@@ -159,6 +160,26 @@ def test_a_schema_that_does_not_fit_is_said_to_be_so(run: Run, empty_database_ur
     os.environ["CATFISH_DATABASE_URL"] = empty_database_url
     result = run("instances")
     assert (result.exit_code, "not up to date" in result.output) == (1, True)
+
+
+def test_reports_are_listed_shown_and_handled(run: Run, lobby: int, in_store: Callable[..., Any]) -> None:
+    new = NewReport(number=lobby, room="lobby", by="bob", user="ada", seq=None, reason=f"rude{ESCAPE}")
+    number = in_store(lambda store: store.moderation.report(new, 10))
+    listed = run("reports", "list")
+    assert (listed.exit_code, ESCAPE in listed.output) == (0, False)
+    assert [line.split("\t")[2:5] for line in listed.output.splitlines()] == [
+        ["room", "by", "about"],
+        ["lobby", "bob", "ada"],
+    ]
+    shown = json.loads(run("reports", "show", str(number), "--json").output)
+    assert (shown["reason"], shown["handledAt"], len(shown["messages"])) == (new.reason, None, 1)
+    assert "ada" in run("reports", "show", str(number)).output
+    assert run("reports", "handled", str(number)).exit_code == 0
+    assert json.loads(run("reports", "list", "--json").output) == {"reports": [], "before": None}
+    assert len(json.loads(run("reports", "list", "--handled", "--json").output)["reports"]) == 1
+    for command in ("show", "handled"):
+        result = run("reports", command, "999")
+        assert (result.exit_code, result.output) == (1, "catfish: there is no report 999\n")
 
 
 def instance(id: str, state: Any, left_ms: int, figures: Figures | None) -> InstanceRecord:

@@ -25,7 +25,7 @@ class Shown(NamedTuple):
     """Oldest first."""
 
 
-async def _ask(settings: Settings, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
+async def ask(settings: Settings, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
     """Do something with the store of these settings. Raises: StartError."""
     async with reach_database(settings) as url, PostgresStore(url, settings) as store:
         try:
@@ -36,7 +36,7 @@ async def _ask(settings: Settings, work: Callable[[PostgresStore], Awaitable[T]]
 
 async def list_instances(settings: Settings) -> list[InstanceRecord]:
     """Those that live, and those that ended in the last day. Raises: StartError."""
-    return await _ask(settings, lambda store: store.administration.instances())
+    return await ask(settings, lambda store: store.administration.instances())
 
 
 async def list_rooms(
@@ -48,7 +48,7 @@ async def list_rooms(
     async def work(store: PostgresStore) -> RoomsPage:
         return await store.administration.rooms(kind=of_kind, name=name, closed=closed, below=below, limit=limit)
 
-    return await _ask(settings, work)
+    return await ask(settings, work)
 
 
 async def show_room(settings: Settings, name: str, *, members: int, messages: int) -> Shown | None:
@@ -62,7 +62,7 @@ async def show_room(settings: Settings, name: str, *, members: int, messages: in
         page = await store.history(number, limit=messages)
         return Shown(room, await store.members(number, members), page.messages)
 
-    return await _ask(settings, work)
+    return await ask(settings, work)
 
 
 async def close_room(
@@ -86,4 +86,4 @@ async def close_room(
             raise StartError(f"the room could not be closed: {answer.message}")
         return room, answer is True
 
-    return await _ask(settings, work)
+    return await ask(settings, work)

@@ -11,6 +11,7 @@ import click
 
 from catfish.administration.asking import Shown
 from catfish.client.text import shorten, visible
+from catfish.rooms.model import Message
 from catfish.rooms.ports import InstanceRecord, ListedRoom, RoomsPage
 
 CONTENT_CHARS_MAX = 200
@@ -132,7 +133,7 @@ def print_instances(instances: Sequence[InstanceRecord], *, terminal: bool) -> N
                 lag = None if figures.mirror_lag_ms is None else f"{figures.mirror_lag_ms} ms"
                 told += figures.connections, figures.rooms, figures.journal_waiting, figures.mirror, lag
         cells = *told, *[None] * (8 - len(told))
-        table.add(each.id, each.state, lease, _when(each.started_at), *cells, style=STYLES[each.state])
+        table.add(each.id, each.state, lease, when(each.started_at), *cells, style=STYLES[each.state])
     table.print(terminal=terminal)
 
 
@@ -148,8 +149,8 @@ def print_rooms(rooms: Sequence[ListedRoom], *, terminal: bool) -> None:
             room.name,
             room.members_count if room.capacity is None else f"{room.members_count}/{room.capacity}",
             room.seq,
-            _when(room.created_at),
-            None if listed.closed_at is None else _when(listed.closed_at),
+            when(room.created_at),
+            None if listed.closed_at is None else when(listed.closed_at),
             style="" if listed.closed_at is None else "dim",
         )
     table.print(terminal=terminal)
@@ -161,15 +162,19 @@ def print_room(shown: Shown, *, terminal: bool) -> None:
     members = Table("member", "name", "since", "state")
     for member in shown.members:
         state = "away" if member.away else "here"
-        members.add(member.user, member.name, _when(member.since), state, style="dim" if member.away else "")
+        members.add(member.user, member.name, when(member.since), state, style="dim" if member.away else "")
     members.print(terminal=terminal)
     click.echo()
-    messages = Table("seq", "sent", "user", "message")
-    for message in shown.messages:
+    print_messages(shown.messages, terminal=terminal)
+
+
+def print_messages(messages: Sequence[Message], *, terminal: bool) -> None:
+    table = Table("seq", "sent", "user", "message")
+    for message in messages:
         deleted = message.deleted_at is not None
         text = "(deleted)" if deleted else shorten(message.content, CONTENT_CHARS_MAX)
-        messages.add(message.seq, _when(message.created_at), message.user, text, style="dim" if deleted else "")
-    messages.print(terminal=terminal)
+        table.add(message.seq, when(message.created_at), message.user, text, style="dim" if deleted else "")
+    table.print(terminal=terminal)
 
 
 def title(listed: ListedRoom) -> str:
@@ -180,7 +185,7 @@ def title(listed: ListedRoom) -> str:
     return f"{room.kind.value} room {visible(room.id)}{named} with {people}"
 
 
-def _when(at_ms: int) -> str:
+def when(at_ms: int) -> str:
     """In the time zone of the one who asks."""
     return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(sep=" ", timespec="seconds")
 

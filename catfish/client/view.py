@@ -15,6 +15,9 @@ from catfish.client.lines import COMMANDS
 from catfish.client.text import colour_of, shorten, visible
 from catfish.wire.native import Event
 
+LEAVING: Final = {"gone": "lost the connection", "kicked": "was removed", "banned": "was banned"}
+OWN_LEAVING: Final = {"kicked": "You were removed from the room.", "banned": "You were banned from the room."}
+"""By the reason of `room:left`."""
 TYPING_S: Final = 6.0
 """A sign of typing counts so long."""
 _NAMES_MAX: Final = 8
@@ -153,8 +156,8 @@ class View:
     def _on_room_left(self, data: dict[str, Any]) -> Text | None:
         user, reason = str(data.get("user", "?")), data.get("reason")
         if user == self.me:
-            return notice("You were removed from the room." if reason == "kicked" else "You left the room.")
-        line = self._about(user, {"gone": "lost the connection", "kicked": "was removed"}.get(str(reason), "left"))
+            return notice(OWN_LEAVING.get(str(reason), "You left the room."))
+        line = self._about(user, LEAVING.get(str(reason), "left"))
         self._members.pop(user, None)
         self._typing.pop(user, None)
         return line

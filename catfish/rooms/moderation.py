@@ -130,6 +130,16 @@ class Standing(msgspec.Struct, kw_only=True):
     banned_until: int = 0
 
 
+class Removal(msgspec.Struct, kw_only=True):
+    """Somebody who was removed from a room, and may have come back since."""
+
+    number: int
+    user: str
+    stamp: int
+    reason: RemovalReason
+    """By what it may do now."""
+
+
 class StandingsPage(msgspec.Struct, kw_only=True):
     standings: list[Standing]
     """In the order of the users' ids."""
@@ -190,6 +200,10 @@ class Moderation(Protocol):
 
     async def mutes(self, numbers: Sequence[int]) -> dict[int, dict[str, int]]:
         """Who is muted in these rooms now, and until when."""
+        ...
+
+    async def removals(self, numbers: Sequence[int], after: int) -> list[Removal]:
+        """Who was last removed from these rooms after that stamp."""
         ...
 
     async def block(self, user: str, other: str, on: bool) -> bool:

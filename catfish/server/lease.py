@@ -56,6 +56,7 @@ class Lease:
                 if not held or trio.current_time() - asked_at > settings.lease_s / 3:
                     take_over_from = trio.current_time() + settings.lease_s
                 await self._supervisor.find_closed()
+                await self._supervisor.overlooked.find()
                 taken: list[Taken] = []
                 if trio.current_time() >= take_over_from:
                     taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)

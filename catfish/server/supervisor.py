@@ -43,7 +43,7 @@ from catfish.rooms.events import (
 from catfish.rooms.model import Member
 from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
 from catfish.rooms.room import Listener, LiveRoom
-from catfish.server.mutes import compare_mutes
+from catfish.server.overlooked import Overlooked
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class RoomSupervisor:
         self._store = store
         self._settings = settings
         self._rooms: dict[int, LiveRoom] = {}
+        self.overlooked = Overlooked(store, self._rooms, self.hear_removed)
         self._by_id: dict[str, LiveRoom] = {}
         self._by_code: dict[str, LiveRoom] = {}
         self._to_fill: dict[int, LiveRoom] = {}
@@ -243,10 +244,9 @@ class RoomSupervisor:
     def hear_removed(self, live: LiveRoom, event: MemberLeft) -> None:
         """A moderator removed a user, on every instance; its sessions here hear so, and are in the room no more."""
         listeners = live.hear_removed(event.user, event.stamp)
-        if listeners is None:
-            return
-        self._deliver(live, event)
-        live.evict(listeners)
+        if listeners is not None:
+            self._deliver(live, event)
+            live.evict(listeners)
         if not live.listeners_count:
             live.idle_since = trio.current_time()
 
@@ -407,7 +407,7 @@ class RoomSupervisor:
             try:
                 if self._compare or (self.mirror is not None and not self._connected):
                     self._compare = False
-                    await compare_mutes(self._store, self._rooms)
+                    await self.overlooked.find()
                     await self._compare_rooms(list(self._rooms))
                 elif self._unsure:
                     await self._compare_rooms(list(self._unsure))

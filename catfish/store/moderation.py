@@ -12,7 +12,7 @@ from psycopg.types.numeric import Int8
 
 from catfish.rooms import moderation as ports
 from catfish.rooms.model import Message, Role
-from catfish.rooms.moderation import NewReport, Report, ReportsPage, Seen, Standing, StandingsPage
+from catfish.rooms.moderation import NewReport, Removal, Report, ReportsPage, Seen, Standing, StandingsPage
 from catfish.store.account_rows import Row, fetch
 from catfish.store.arrays import Text, int8, int8s, text, texts
 from catfish.store.connection import Connection
@@ -37,6 +37,10 @@ ORDER BY s.user_id LIMIT %b
 """
 MUTES: Final = b"""
 SELECT s.room, s.user_id, s.muted_until FROM standings s WHERE s.room = ANY (%b) AND s.muted_until > now()
+"""
+REMOVALS: Final = b"""
+SELECT s.room, s.user_id, s.removed, coalesce(s.banned_until > now(), false)
+FROM standings s WHERE s.room = ANY (%b) AND s.removed > %b
 """
 BLOCK: Final = b"INSERT INTO blocks (user_id, blocked) VALUES (%b, %b) ON CONFLICT DO NOTHING RETURNING true"
 UNBLOCK: Final = b"DELETE FROM blocks WHERE user_id = %b AND blocked = %b RETURNING true"
@@ -83,6 +87,13 @@ class Moderation(ports.Moderation):
         ):
             found.setdefault(number, {})[user] = until
         return found
+
+    async def removals(self, numbers: Sequence[int], after: int) -> list[Removal]:
+        rows = await self._pool.run(partial(fetch, query=REMOVALS, parameters=(int8s(list(numbers)), Int8(after))))
+        return [
+            Removal(number=number, user=user, stamp=stamp, reason="banned" if banned else "kicked")
+            for number, user, stamp, banned in rows
+        ]
 
     async def block(self, user: str, other: str, on: bool) -> bool:
         query = BLOCK if on else UNBLOCK

@@ -18,6 +18,7 @@ from catfish.rooms.moderation import (
     Mute,
     Muted,
     NewReport,
+    Removal,
     Remove,
     Removed,
     Report,
@@ -203,6 +204,22 @@ class MemoryModeration(ports.Moderation):
             if muted:
                 found[number] = muted
         return found
+
+    async def removals(self, numbers: Sequence[int], after: int) -> list[Removal]:
+        await self._gate()
+        now = self._shelf.now()
+        return [
+            Removal(
+                number=number,
+                user=user,
+                stamp=standing.removed,
+                reason="banned" if standing.banned_until > now else "kicked",
+            )
+            for number in numbers
+            if number in self._shelf.rooms
+            for user, standing in self._shelf.rooms[number].standings.items()
+            if standing.removed > after
+        ]
 
     async def block(self, user: str, other: str, on: bool) -> bool:
         await self._gate()

@@ -170,6 +170,10 @@ async def test_who_is_kicked_is_out_on_every_instance_and_may_come_back(store: S
     assert (answer.reason, [each.user for each in answer.removed]) == ("kicked", ["bob"])
     assert await users(store, number) == ["ada"]
     assert await refused(store, kick(number, "ada", "bob")) == "no_such_member"
+    [removal] = await store.moderation.removals([number, 987_654], 0)
+    assert (removal.number, removal.user, removal.reason) == (number, "bob", "kicked")
+    assert removal.stamp == answer.removed[0].stamp > joined.stamp
+    assert await store.moderation.removals([number], removal.stamp) == []
     # An instance that has not heard of it cannot bring it back.
     assert await refused(store, join("lobby", "bob", "i2", restores=joined.stamp)) == "kicked"
     again = await perform(store, join("lobby", "bob", "i2"), Joined)
