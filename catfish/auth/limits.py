@@ -31,6 +31,8 @@ BATCH_MAX: Final = 16
 """Tokens that a tap takes at once."""
 WORTH_TELLING: Final = 0.25
 """The part of a bucket that must be gone before others are told."""
+COLLECTED_MAX: Final = 2_000
+"""Buckets of one limit that are looked at at once."""
 LOOKED_AT: Final = 16
 """Buckets that are looked at for one to be forgotten."""
 
@@ -136,15 +138,16 @@ class Buckets:
         return 0.0
 
     def collect(self, now: float) -> dict[str, int]:
-        """What was taken here and is worth telling, by key; it counts as told."""
+        """What was taken here and is worth telling, by key; it counts as told. Of more than `COLLECTED_MAX` buckets the
+        rest is for the next time."""
         told: dict[str, int] = {}
-        for bucket in self.changed:
+        for bucket in tuple(islice(self.changed, COLLECTED_MAX)):
+            del self.changed[bucket]
             missing = bucket.rate.burst - bucket.level(now)
             # What has come back meanwhile has come back everywhere.
             bucket.spent = min(bucket.spent, round(missing))
             if bucket.spent and missing >= bucket.rate.burst * WORTH_TELLING:
                 told[bucket.key], bucket.spent = bucket.spent, 0
-        self.changed.clear()
         return told
 
     def charge(self, spent: Mapping[str, int], now: float) -> None:

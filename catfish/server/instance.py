@@ -8,6 +8,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Final, Protocol
 
 import trio
@@ -25,7 +26,7 @@ from catfish.server.archive import Archive
 from catfish.server.departures import Departures
 from catfish.server.journal import Journal, database_dependency
 from catfish.server.lease import Lease
-from catfish.server.limits import SHARE_S, Limits
+from catfish.server.limits import SHARE_S, TOLD_MAX, Limits
 from catfish.server.publisher import Publisher
 from catfish.server.registry import Registry
 from catfish.server.rematching import Rematching
@@ -132,8 +133,9 @@ class Instance:
         self.limits.share()
         while True:
             await trio.sleep(SHARE_S)
-            if spent := self.limits.collect():
-                self.supervisor.tell_instances(LimitsSpent(room="", spent=spent))
+            spent = iter(self.limits.collect().items())
+            while part := dict(islice(spent, TOLD_MAX)):
+                self.supervisor.tell_instances(LimitsSpent(room="", spent=part))
 
     def recognised(self, user: str) -> None:
         """The user came with a token: whoever has the same id without one has it no longer."""

@@ -51,6 +51,8 @@ TOO_MANY: Final[Mapping[Kind, str]] = {
 }
 SHARE_S: Final = 0.25
 """Seconds between two times that other instances are told what was spent here."""
+TOLD_MAX: Final = 500
+"""Buckets in one event: it is to be no larger than other entries of the mirror."""
 PREFIX: Final = "limit_"
 
 

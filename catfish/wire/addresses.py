@@ -70,6 +70,7 @@ class Networks:
         names = tuple(texts)
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(each) for each in names if each != UNIX]
         self._unix = UNIX in names
+        self._look = lru_cache(maxsize=4_096)(self._look_up)
 
     def __bool__(self) -> bool:
         return self._unix or bool(self._networks)
@@ -78,10 +79,8 @@ class Networks:
         """Whether an address is in one of them."""
         if address == UNIX:
             return self._unix
-        if not self._networks:
-            return False
+        return bool(self._networks) and len(address) <= CHARS_MAX and self._look(address)
+
+    def _look_up(self, address: str) -> bool:
         text = canonical(address)
-        if text is None:
-            return False
-        found = _parse(text)
-        return any(found in network for network in self._networks)
+        return text is not None and any(_parse(text) in network for network in self._networks)

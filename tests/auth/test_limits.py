@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catfish.auth.limits import BATCH_MAX, LOOKED_AT, Bucket, Buckets, Tap
+from catfish.auth.limits import BATCH_MAX, COLLECTED_MAX, LOOKED_AT, Bucket, Buckets, Tap
 from catfish.config_fields import Rate, parse_rate
 
 RATE = Rate(per_s=2.0, burst=4)
@@ -187,6 +187,14 @@ def test_who_spends_little_is_told_of_to_nobody() -> None:
         now += 1.0
         assert buckets.take("ann", now) == 0
         assert buckets.collect(now) == {}
+
+
+def test_of_very_many_some_are_told_at_a_time() -> None:
+    buckets = Buckets(Rate(1.0, 1), 10_000)
+    buckets.shared = True
+    for index in range(COLLECTED_MAX + 5):
+        buckets.take(str(index), 0.0)
+    assert [len(buckets.collect(0.0)) for _ in range(3)] == [COLLECTED_MAX, 5, 0]
 
 
 def test_what_has_come_back_before_it_was_told_is_not_told() -> None:
