@@ -28,7 +28,7 @@ async def audit(cluster: Cluster, people: Sequence[Person], after: str) -> None:
         person.talking = False
     with trio.move_on_after(RECOVERY_S):
         await until(lambda: not any(person.sending for person in people))
-    waiting = [person.user for person in people if person.sending]
+    waiting = [person.label for person in people if person.sending]
     assert not waiting, f"{after}: {waiting} wait for an acknowledgement"
     stored: dict[str, dict[int, tuple[str, str]]] = {person.room: {} for person in people}
     for room, seq, user, content in await cluster.query(MESSAGES):
@@ -39,13 +39,13 @@ async def audit(cluster: Cluster, people: Sequence[Person], after: str) -> None:
         check_messages(person, stored[person.room], after)
     await check_members(cluster, people, after)
     await check_connections(cluster, len(people), after)
-    problems = {person.user: person.problems for person in people if person.problems}
+    problems = {person.label: person.problems for person in people if person.problems}
     assert not problems, f"{after}: {problems}"
     await cluster.healthy()
 
 
 def check_messages(person: Person, stored: dict[int, tuple[str, str]], after: str) -> None:
-    who = f"{after}: {person.user} in {person.room}"
+    who = f"{after}: {person.label} in {person.room}"
     assert sorted(stored) == list(range(1, len(stored) + 1)), f"{who}: the store has a gap"
     for seq, content in person.acknowledged.items():
         assert stored.get(seq) == (person.user, content), (
@@ -84,7 +84,7 @@ async def check_members(cluster: Cluster, people: Sequence[Person], after: str) 
             for person in people:
                 asking.start_soon(person.look_around)
         await until(lambda: all(person.members == truth[person.room] for person in people))
-    wrong = {person.user: person.members ^ truth[person.room] for person in people}
+    wrong = {person.label: person.members ^ truth[person.room] for person in people}
     assert not any(wrong.values()), f"{after}: wrong about {[(user, who) for user, who in wrong.items() if who]}"
 
 

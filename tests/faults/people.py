@@ -1,7 +1,8 @@
 """The clients of the fault matrix: they talk all the time, come back by themselves, and keep a log.
 
 Three of the five in each room speak the native protocol (`catfish.client`), two are Socket.IO clients with Yum's events
-and connection state recovery. What the native client hears twice it drops; a Socket.IO client would note it.
+and connection state recovery; one of these is another device of a user who is there with a native client as well. What
+the native client hears twice it drops; a Socket.IO client would note it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Person:
     """What one client knows. `lives`: seqs of the messages that it was told, in that order; a Socket.IO client whose
     session could not be recovered begins another life, with the newest messages."""
 
-    def __init__(self, user: str, room: str) -> None:
+    def __init__(self, label: str, user: str, room: str) -> None:
+        self.label = label
         self.user = user
         self.room = room
         self.lives: list[list[int]] = []
@@ -69,7 +71,7 @@ class Person:
             if not self.talking:
                 continue
             self._sent += 1
-            content = f"{self._sent} of {self.user}"
+            content = f"{self._sent} of {self.label}"
             self.sending = True
             try:
                 seq = await self.send(content)
@@ -95,8 +97,8 @@ class NativePerson(Person):
 
     _client: Client
 
-    def __init__(self, user: str, room: str, codec: Literal["msgpack", "json"]) -> None:
-        super().__init__(user, room)
+    def __init__(self, label: str, user: str, room: str, codec: Literal["msgpack", "json"]) -> None:
+        super().__init__(label, user, room)
         self._codec = codec
 
     async def run(self, cluster: Cluster, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -104,7 +106,7 @@ class NativePerson(Person):
             try:
                 await self._stay(cluster, task_status)
             except ConnectFailed as error:  # the first time; from then on the client comes back by itself
-                log.info("%s cannot connect yet: %s", self.user, error)
+                log.info("%s cannot connect yet: %s", self.label, error)
 
     async def _stay(self, cluster: Cluster, task_status: trio.TaskStatus[None]) -> None:
         backoff = Backoff(first_s=0.2, max_s=1.0)
@@ -146,8 +148,8 @@ class SocketIOPerson(Person):
     """Sends nothing twice: what was not acknowledged may be there or not. A recovered session is in its room already;
     comings and goings are not repeated to it."""
 
-    def __init__(self, user: str, room: str) -> None:
-        super().__init__(user, room)
+    def __init__(self, label: str, user: str, room: str) -> None:
+        super().__init__(label, user, room)
         self.client = _Socket(self)
         self._may_have_missed_some = False
 
@@ -220,22 +222,23 @@ class _Socket(SocketIOClient):
 def everyone() -> list[Person]:
     people: list[Person] = []
     for index in range(PEOPLE):
-        user, room = f"person{index}", f"room{index % ROOMS}"
+        label, room = f"client{index}", f"room{index % ROOMS}"
         match index // ROOMS:
             case 0 | 1:
-                people.append(NativePerson(user, room, "msgpack"))
+                people.append(NativePerson(label, f"person{index}", room, "msgpack"))
             case 2:
-                people.append(NativePerson(user, room, "json"))
+                people.append(NativePerson(label, f"person{index}", room, "json"))
+            case 3:
+                people.append(SocketIOPerson(label, f"person{index}", room))
             case _:
-                people.append(SocketIOPerson(user, room))
+                people.append(SocketIOPerson(label, f"person{index % ROOMS}", room))
     return people
 
 
 def visitors(occasion: str) -> list[Person]:
     """One in each room, native and Socket.IO clients by turns."""
+    names = [f"{occasion}.{index}" for index in range(ROOMS)]
     return [
-        NativePerson(f"{occasion}.{index}", f"room{index}", "msgpack")
-        if index % 2
-        else SocketIOPerson(f"{occasion}.{index}", f"room{index}")
-        for index in range(ROOMS)
+        NativePerson(name, name, f"room{index}", "msgpack") if index % 2 else SocketIOPerson(name, name, f"room{index}")
+        for index, name in enumerate(names)
     ]

@@ -14,7 +14,7 @@ STORED = {1: ("ann", "a"), 2: ("bob", "b"), 3: ("ann", "c")}
 
 def _ann() -> Person:
     """She has heard everything, and sent the first and the third message."""
-    ann = Person("ann", "room")
+    ann = Person("ann's", "ann", "room")
     ann.lives = [[1, 2, 3]]
     ann.contents = {seq: content for seq, (_, content) in STORED.items()}
     ann.acknowledged = {1: "a", 3: "c"}

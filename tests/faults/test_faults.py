@@ -60,7 +60,7 @@ async def talked(people: Sequence[Person], after: str) -> None:
         person.talking = True
     with trio.move_on_after(ANSWERED_S):
         await until(lambda: all(len(person.acknowledged) > count for person, count in before.items()))
-    silent = [person.user for person, count in before.items() if len(person.acknowledged) == count]
+    silent = [person.label for person, count in before.items() if len(person.acknowledged) == count]
     assert not silent, f"{after}: {silent} cannot send"
 
 
