@@ -21,6 +21,8 @@ EFFECT_S = 60.0
 """Within which a fault shows."""
 NO_DATABASE = "the database does not answer"
 NO_REDIS = "Redis is away"
+STANDSTILL_S = 1.5
+"""Short enough for an instance's connections and its lease to live on."""
 GAPS = "catfish_mirror_gaps_total"
 TAKEN_FOR_DEAD = "the lease had ended before it was renewed"
 
@@ -91,13 +93,11 @@ async def trim_the_stream(cluster: Cluster, pause_s: float) -> None:
                 await trio.sleep(0.05)
 
         nursery.start_soon(trim_always)
-        # Short enough for its connections and its lease to live on.
-        for _ in range(max(1, round(pause_s / 4))):
-            await _pause([victim.pid], 1.5)
-            await trio.sleep(pause_s / 8)
-        with trio.fail_after(EFFECT_S):
-            while await cluster.metric(victim, GAPS) == gaps:  # noqa: ASYNC110 - nobody here could set an event
-                await trio.sleep(0.1)
+        begun_at = trio.current_time()
+        with trio.fail_after(pause_s + EFFECT_S):
+            while trio.current_time() < begun_at + pause_s or await cluster.metric(victim, GAPS) == gaps:
+                await _pause([victim.pid], STANDSTILL_S)
+                await trio.sleep(pause_s / 8)
         nursery.cancel_scope.cancel()
 
 

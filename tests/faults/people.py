@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ROOMS = 12
 PEOPLE = 60
 TALK_S = 0.8
-"""Between an acknowledgement and the next message."""
+"""Between an acknowledgement and the next message, about."""
 BACK_S = 0.3
 """Until a Socket.IO client tries again."""
 LIMITS = Limits(connect_s=5.0, heartbeat_timeout_s=3.0, close_s=1.0)
@@ -67,7 +67,7 @@ class Person:
 
     async def talk(self) -> None:
         while True:
-            await trio.sleep(TALK_S)
+            await trio.sleep(TALK_S * random.uniform(0.5, 1.5))
             if not self.talking:
                 continue
             self._sent += 1
