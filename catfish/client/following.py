@@ -38,6 +38,8 @@ class Following:
         self._held_max = held_max
         self._views: dict[str, RoomView] = {}
         self._user = ""
+        self._left_alone = False
+        """The matched room was closed just now."""
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -49,9 +51,17 @@ class Following:
     def heard(self, room: str, event: Event) -> None:
         """An event of a room has come."""
         view = self._views.get(room)
+        if view is None and event.name == "room:joined" and self._left_alone:
+            # Two who waited are brought together: the room of one is closed, and the next that it hears of is another.
+            self._left_alone = False
+            view = self._views[room] = RoomView.moved(room, self._held_max)
+            self._start_to_catch_up(view)
         if view is None:
             self.dropped += 1
-        elif view.catching_up:
+            return
+        if event.name == "room:closed" and view.kind == "matched":
+            self._left_alone = True
+        if view.catching_up:
             view.hold(event)
         elif (verdict := view.judge(event)) is Verdict.DUPLICATE:
             self.duplicates += 1
@@ -81,6 +91,7 @@ class Following:
     def paired(self, _asked: Any, data: Any) -> None:
         """A matched room was entered. One is in one of them at a time."""
         room = understand(data, Paired).room
+        self._left_alone = False
         view = RoomView.of(room, room.seq, None, self._held_max)
         for other in [other for other in self._views.values() if other.kind == view.kind]:
             del self._views[other.room]
@@ -149,13 +160,16 @@ class Following:
         self.dropped += view.start_over()
         reply = understand(await self._ask("room:join", view.join_data()), Joined)
         back.set()
-        if view.is_other(reply.room):
+        missed, more = reply.messages, reply.more
+        if not view.created_at:
+            view.adopt(reply)
+            missed, more = [], False
+        elif view.is_other(reply.room):
             view.renumber(reply.room)
             await self._events.put(Event("client:reset", {"room": view.room}))
             return False
         view.note_changed(reply.changed)
-        more = reply.more
-        await self._hand_on_missed(view, reply.messages)
+        await self._hand_on_missed(view, missed)
         while more and view.seq < reply.seq:
             page = understand(await self._ask("chat:history", {"room": view.room, "after": view.seq}), Page)
             # What is newer follows as events. Were it taken from here, and the connection cut before those events are

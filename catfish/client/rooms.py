@@ -81,7 +81,8 @@ class RoomView:
     room: str
     kind: str
     created_at: int
-    """Tells a room from a later one with the same id, whose messages are numbered anew."""
+    """Tells a room from a later one with the same id, whose messages are numbered anew. 0: not known yet, and neither is
+    `seq`."""
     seq: int
     """Number of the last message that was handed on; 0 for none."""
     code: str | None = None
@@ -108,7 +109,17 @@ class RoomView:
     def join_data(self) -> dict[str, Any]:
         """What to ask for to come back."""
         where = {"room": self.room} if self.code is None else {"code": self.code}
-        return {**where, "since": self.seq}
+        return {**where, "since": self.seq} if self.created_at else {**where, "limit": 0}
+
+    @classmethod
+    def moved(cls, room: str, held_max: int) -> RoomView:
+        """Of a matched room to which the server has moved the user; nothing but its id is known."""
+        return cls(room, "matched", 0, 0, held_max=held_max)
+
+    def adopt(self, reply: Joined) -> None:
+        """Learn what was not known. What was said before the user was moved is not for this one."""
+        told = [seq for event in self.held if (seq := message_seq(event))]
+        self.created_at, self.seq = reply.room.created_at, min([reply.seq, *(seq - 1 for seq in told)])
 
     def is_other(self, room: Room) -> bool:
         """Whether the room that answered is not the one whose messages were counted here."""

@@ -118,6 +118,25 @@ async def test_messages_that_follow_as_events_are_not_taken_from_history(
     assert client.statistics().duplicates == 0
 
 
+async def test_who_is_moved_to_another_stranger_follows(
+    autojump_clock: MockClock, server: FakeServer, client: Client
+) -> None:
+    await client.request("room:match", {})
+    server.rooms["m-9"] = FakeRoom("m-9", kind="matched")
+    server.say("to somebody else", room="m-9", told=False)
+    server.tell("m-1", "room:closed", {})
+    server.session.rooms.add("m-9")
+    server.tell("m-9", "room:joined", {"member": {"user": "u-ada"}})
+    server.say("hi", room="m-9")
+    names = [await next_event(client) for _ in range(4)]
+    assert [event.name for event in names] == ["room:closed", "client:resumed", "room:joined", "chat:message"]
+    assert names[-1].data["content"] == "hi"
+    assert client.rooms == ("m-9",)
+    await server.session.cut()
+    server.say("again", room="m-9")
+    assert await next_messages(client, 1) == ["again"]
+
+
 async def test_a_room_that_was_entered_by_code_is_entered_by_code_again(
     autojump_clock: MockClock, server: FakeServer, client: Client
 ) -> None:
