@@ -245,7 +245,7 @@ class Settings:
         "1/60", "Requests that check or set a password, from one address; they are costly on purpose. Beyond that 429."
     )
     limit_refused_connection: str = limit(
-        "1/100", "Requests of one connection that are refused as `rate_limited`; beyond that it is closed with 4029."
+        "50/500", "Requests of one connection that are refused as `rate_limited`; beyond that it is closed with 4029."
     )
 
     # WebSocket connections

@@ -175,7 +175,7 @@ class Tap:
         batch_max: tokens taken in advance, at most.
     """
 
-    __slots__ = ("_batch", "_batch_max", "buckets", "credit")
+    __slots__ = ("_batch", "_batch_max", "_promised_at", "buckets", "credit")
 
     def __init__(self, buckets: Sequence[Bucket], batch_max: int = BATCH_MAX) -> None:
         self.buckets = tuple(buckets)
@@ -183,6 +183,17 @@ class Tap:
         """Requests that may come before `draw` is needed: whoever takes one counts it down."""
         self._batch = 1
         self._batch_max = batch_max
+        self._promised_at = float("-inf")
+
+    def _promise(self, now: float) -> float:
+        """Seconds after which there will be a token for one more request, behind those that were told to come again
+        before: each of many gets a time of its own, and finds a token then."""
+        slowest = max(self.buckets, key=lambda bucket: bucket.wait_s(now))
+        wait_s, interval_s = slowest.wait_s(now), 1 / slowest.rate.per_s
+        # Whoever does not wait must not be told to wait for ever.
+        latest = now + wait_s + slowest.rate.burst * interval_s
+        self._promised_at = min(latest, max(now + wait_s, self._promised_at + interval_s))
+        return self._promised_at - now
 
     def close(self) -> None:
         """Give back what was taken in advance."""
@@ -197,7 +208,7 @@ class Tap:
             level = bucket.level(now)
             if level < 1.0:
                 self._batch = 1
-                return max(bucket.wait_s(now) for bucket in self.buckets)
+                return self._promise(now)
             if level < got:
                 got = int(level)
         for bucket in self.buckets:

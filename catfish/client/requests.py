@@ -169,6 +169,6 @@ class Gate:
 
 def wait_before_repeating(rejected: Rejected) -> float | None:
     """Seconds after which a refused request may be sent again by itself, or None when it may not."""
-    if rejected.code not in ("busy", "unavailable", "draining"):
+    if rejected.code not in ("busy", "unavailable", "draining", "rate_limited"):
         return None
     return (rejected.retry_after_ms or 1_000) / 1_000

@@ -82,6 +82,20 @@ def test_a_tap_says_the_longest_wait() -> None:
     assert take(tap, 0.0) == 10.0
 
 
+def test_of_many_that_are_refused_each_gets_a_time_of_its_own_and_is_admitted_then() -> None:
+    tap = Tap((Bucket(Rate(4.0, 40), 0.0),))
+    waits = [take(tap, 0.0) for _ in range(60)]
+    assert waits[:40] == [0] * 40
+    assert waits[40:] == [(place + 1) / 4 for place in range(20)]
+    assert [take(tap, wait) for wait in waits[40:]] == [0] * 20
+
+
+def test_who_does_not_wait_is_not_told_to_wait_for_ever() -> None:
+    tap = Tap((Bucket(Rate(4.0, 8), 0.0),))
+    waits = [take(tap, 0.0) for _ in range(1_000)]
+    assert max(waits) == 0.25 + 8 / 4
+
+
 def test_a_tap_that_is_used_takes_more_at_a_time_and_no_more_than_there_is() -> None:
     bucket = Bucket(Rate(1.0, 50), 0.0)
     tap = Tap((bucket,))

@@ -184,7 +184,7 @@ async def test_a_request_that_a_draining_server_refused_goes_to_the_next(
     assert heard(server.session) == ["hello", "room:create"]
 
 
-@pytest.mark.parametrize("code", ["busy", "unavailable"])
+@pytest.mark.parametrize("code", ["busy", "unavailable", "rate_limited"])
 async def test_sending_goes_on_until_the_message_is_stored(
     autojump_clock: MockClock, server: FakeServer, client: Client, code: str
 ) -> None:
