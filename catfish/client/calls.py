@@ -89,8 +89,8 @@ class Calls:
         """Store a message, once. Returns `{seq, id, createdAt}` as soon as it is stored.
 
         Goes on for as long as it takes: it is sent again on the next connection, and after `busy`, `unavailable` or
-        `rate_limited`, with the same `client_id`. When it is cancelled, the message may have been stored or not; the same call with
-        the same `client_id` finds out.
+        `rate_limited`, with the same `client_id`. When it is cancelled, the message may have been stored or not; the
+        same call with the same `client_id` finds out.
         """
         message = _given(room=room, content=content, clientId=client_id or draw_id("m"), replyTo=reply_to, data=data)
         while True:
