@@ -81,8 +81,8 @@ class RoomView:
     room: str
     kind: str
     created_at: int
-    """Tells a room from a later one with the same id, whose messages are numbered anew. 0: not known yet, and neither is
-    `seq`."""
+    """Tells a room from a later one with the same id, whose messages are numbered anew. 0: not known yet, and neither
+    is `seq`."""
     seq: int
     """Number of the last message that was handed on; 0 for none."""
     code: str | None = None
