@@ -224,8 +224,10 @@ class Rooms:
         if query.before is not None and query.after is not None:
             raise bad_request("before", "does not go with after")
         limit = self._limit(query.limit)
-        record = await self._room(Right.READ, call)
-        page = await self._instance.archive.history(record.number, before=query.before, after=query.after, limit=limit)
+        record, page = await self._instance.archive.record_with_history(
+            call.path["room"], before=query.before, after=query.after, limit=limit
+        )
+        await self._access.check(Right.READ, call.by, record)
         return MessagesAnswer(messages=page.messages, more=page.more)
 
     async def _room(self, right: Right, call: Call) -> RoomRecord:

@@ -197,6 +197,15 @@ class Store(Protocol):
         """A page by keyset: the newest messages, those just below `before`, or those just above `after`."""
         ...
 
+    async def room_history(
+        self, id: str, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> tuple[RoomRecord, Page] | None:
+        """An open room by its id with a page of it, in one go where the store can do that; None: there is none."""
+        record = await self.room(id=id)
+        if record is None:
+            return None
+        return record, await self.history(record.number, before=before, after=after, limit=limit)
+
     async def undeleted(
         self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
     ) -> Page:

@@ -61,6 +61,19 @@ class Archive:
         limit = self._policy.settings.history_page_default if limit is None else limit
         return await available(self._store.history(number, before=before, after=after, limit=limit))
 
+    async def record_with_history(
+        self, room: str, *, before: int | None, after: int | None, limit: int
+    ) -> tuple[RoomRecord, Page]:
+        """`record` and `history` at the same time; who may read it is for the caller to decide. Rejected: as `find`."""
+        self._policy.room(room)
+        if self._supervisor.find(room) is not None:
+            record = await self.record(room=room)
+            return record, await self.history(record.number, before=before, after=after, limit=limit)
+        found = await available(self._store.room_history(room, before=before, after=after, limit=limit))
+        if found is None:
+            raise Rejected("no_such_room", f"there is no room {room!r}")
+        return found
+
     async def undeleted(
         self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
     ) -> Page:

@@ -103,6 +103,11 @@ class PostgresStore(Store):
     async def history(self, number: int, *, before: int | None = None, after: int | None = None, limit: int) -> Page:
         return await reads.history(self._reader, number, before, after, limit)
 
+    async def room_history(
+        self, id: str, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> tuple[RoomRecord, Page] | None:
+        return await reads.room_history(self._reader, id, before, after, limit)
+
     async def undeleted(
         self, number: int, *, below: int | None = None, below_id: int | None = None, limit: int
     ) -> Page:

@@ -271,6 +271,23 @@ WHERE r.number = %b AND m.seq > %b ORDER BY m.room, m.seq LIMIT %b
 """,
     message=MESSAGE,
 )
+IN_ROOM: Final = "m.room = (SELECT r.number FROM rooms r WHERE r.id = %b AND r.closed_at IS NULL)"
+"""For a room that is named by its id."""
+NEWEST_IN: Final = statement(
+    "SELECT {message} FROM messages m WHERE {here} ORDER BY m.room DESC, m.seq DESC LIMIT %b",
+    message=MESSAGE,
+    here=IN_ROOM,
+)
+BELOW_IN: Final = statement(
+    "SELECT {message} FROM messages m WHERE {here} AND m.seq < %b ORDER BY m.room DESC, m.seq DESC LIMIT %b",
+    message=MESSAGE,
+    here=IN_ROOM,
+)
+ABOVE_IN: Final = statement(
+    "SELECT {message} FROM messages m WHERE {here} AND m.seq > %b ORDER BY m.room, m.seq LIMIT %b",
+    message=MESSAGE,
+    here=IN_ROOM,
+)
 CHANGED_SINCE: Final = statement(
     """
 WITH since AS MATERIALIZED (

@@ -37,10 +37,23 @@ BATCH_MAX: Final = 64
 _BINARY: Final = 1
 
 
-class _Read:
-    __slots__ = ("done", "failure", "lost", "parameters", "query", "rows", "wakeup")
+class _Call:
+    """Whoever waits for reads."""
 
-    def __init__(self, query: bytes, parameters: Sequence[Parameter]) -> None:
+    __slots__ = ("open", "wakeup")
+
+    def __init__(self, reads: int) -> None:
+        self.open = reads
+        """How many of its reads are not done."""
+        self.wakeup = trio.Event()
+        """Set when all are done, or it is to lead."""
+
+
+class _Read:
+    __slots__ = ("call", "done", "failure", "lost", "parameters", "query", "rows")
+
+    def __init__(self, call: _Call, query: bytes, parameters: Sequence[Parameter]) -> None:
+        self.call = call
         self.query = query
         self.parameters = parameters
         self.rows: list[Row] = []
@@ -48,8 +61,6 @@ class _Read:
         self.done = False
         self.lost = False
         """It was under way once when a connection was lost."""
-        self.wakeup = trio.Event()
-        """Set when it is done, or is to lead."""
 
     def fail(self, failure: Exception) -> None:
         self.failure = failure
@@ -57,7 +68,9 @@ class _Read:
 
     def finish(self) -> None:
         self.done = True
-        self.wakeup.set()
+        self.call.open -= 1
+        if not self.call.open:
+            self.call.wakeup.set()
 
 
 class Reader:
@@ -85,25 +98,33 @@ class Reader:
             StoreUnavailable: Postgres is away, or too slow.
             psycopg.Error: the statement failed.
         """
-        read = _Read(query, parameters)
-        self._waiting.append(read)
+        [rows] = await self.together((query, parameters))
+        return rows
+
+    async def together(self, *statements: tuple[bytes, Sequence[Parameter]]) -> list[list[Row]]:
+        """The rows of each of several statements, which travel at the same time. Raises: as `rows`."""
+        call = _Call(len(statements))
+        reads = [_Read(call, query, parameters) for query, parameters in statements]
+        self._waiting.extend(reads)
         try:
-            while not read.done:
+            while call.open:
                 if self._busy < self._size_max and self._waiting:
                     await self._lead()
                 else:
-                    await read.wakeup.wait()
-                    if not read.done:
-                        read.wakeup = trio.Event()
+                    await call.wakeup.wait()
+                    if call.open:
+                        call.wakeup = trio.Event()
         finally:
-            if not read.done:  # cancelled
-                read.done = True
-                if read in self._waiting:
-                    self._waiting.remove(read)
+            if call.open:  # cancelled
+                for read in reads:
+                    read.done = True
+                    if read in self._waiting:
+                        self._waiting.remove(read)
                 self._wake_next()
-        if read.failure is not None:
-            raise read.failure
-        return read.rows
+        for read in reads:
+            if read.failure is not None:
+                raise read.failure
+        return [read.rows for read in reads]
 
     def close(self) -> None:
         """Close what is idle; what is busy is closed when it is given back."""
@@ -112,7 +133,7 @@ class Reader:
 
     def _wake_next(self) -> None:
         if self._waiting and self._busy < self._size_max:
-            self._waiting[0].wakeup.set()
+            self._waiting[0].call.wakeup.set()
 
     async def _lead(self) -> None:
         """Have one batch answered. Raises only what cancels."""

@@ -14,7 +14,7 @@ from catfish.rooms.events import DurableEvent, MessageDeleted, MessageEdited, Me
 from catfish.rooms.model import Member, Message
 from catfish.rooms.ports import Page
 from catfish.store import queries
-from catfish.store.arrays import Unstorable, int8, int8s, text
+from catfish.store.arrays import Parameter, Unstorable, int8, int8s, text
 from catfish.store.connection import Connection
 from catfish.store.reader import Reader
 from catfish.store.rows import message_from_row
@@ -50,11 +50,37 @@ async def history(reader: Reader, number: int, before: int | None, after: int | 
         rows = await reader.rows(queries.BELOW, (int8(number), int8(before), int8(limit + 1)))
     else:
         rows = await reader.rows(queries.NEWEST, (int8(number), int8(limit + 1)))
-    more = len(rows) > limit
-    del rows[limit:]
-    if after is None:
-        rows.reverse()
-    return Page(messages=[message_from_row(row[0], row[1:]) for row in rows], more=more)
+    return _page([message_from_row(row[0], row[1:]) for row in rows], limit, upwards=after is not None)
+
+
+def _page(messages: list[Message], limit: int, *, upwards: bool) -> Page:
+    more = len(messages) > limit
+    del messages[limit:]
+    if not upwards:
+        messages.reverse()
+    return Page(messages=messages, more=more)
+
+
+async def room_history(
+    reader: Reader, id: str, before: int | None, after: int | None, limit: int
+) -> tuple[RoomRecord, Page] | None:
+    """Both travel together."""
+    try:
+        name = text(id)
+        page: tuple[bytes, Sequence[Parameter]]
+        if after is not None:
+            page = queries.ABOVE_IN, (name, int8(after), int8(limit + 1))
+        elif before is not None:
+            page = queries.BELOW_IN, (name, int8(before), int8(limit + 1))
+        else:
+            page = queries.NEWEST_IN, (name, int8(limit + 1))
+        found, rows = await reader.together((queries.ROOM_BY_ID, (name,)), page)
+    except (psycopg.DataError, Unstorable):
+        return None
+    if not found:
+        return None
+    messages = [message_from_row(id, row) for row in rows]
+    return record_from_row(found[0]), _page(messages, limit, upwards=after is not None)
 
 
 def changed_since(connection: Connection, number: int, seq: int, limit: int) -> list[Message]:

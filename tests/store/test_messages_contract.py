@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catfish.errors import Rejected
-from catfish.rooms.commands import AUTOMATIC_CLIENT_ID, Changed, MarkRead, Read, Sent
+from catfish.rooms.commands import AUTOMATIC_CLIENT_ID, Changed, CloseRoom, MarkRead, Read, Sent
 from catfish.rooms.events import MessageDeleted, MessageEdited, MessageReacted, MessageSent
 from catfish.rooms.ports import Store
 from tests.store.commands import NOW, delete, edit, make_room, perform, react, refused, send
@@ -179,6 +179,23 @@ async def test_a_read_position_moves_forward_and_not_past_the_newest_message(sto
 
 
 # Reading
+
+
+async def test_a_room_and_a_page_of_it_are_read_together_as_they_are_apart(store: Store) -> None:
+    number = await make_room(store)
+    await make_room(store, "empty")
+    await store.commit([send(number, content=str(place)) for place in range(1, 8)])
+    await store.commit([react(number, 6)])
+    record = await store.room(id="lobby")
+    for before, after in ((None, None), (5, None), (None, 2), (1, None), (None, 7)):
+        found = await store.room_history("lobby", before=before, after=after, limit=3)
+        assert found == (record, await store.history(number, before=before, after=after, limit=3))
+    empty = await store.room_history("empty", limit=3)
+    assert empty is not None
+    assert (empty[1].messages, empty[1].more) == ([], False)
+    await store.commit([CloseRoom(number=number)])
+    for nobody in ("lobby", "nowhere", "a\0b", "\ud800"):
+        assert await store.room_history(nobody, limit=3) is None
 
 
 async def test_history_is_read_in_pages_both_ways(store: Store) -> None:

@@ -9,11 +9,12 @@ import pytest
 from psycopg.types.numeric import Int8
 
 from catfish.store import queries
-from catfish.store.arrays import int8s, texts
+from catfish.store.arrays import Text, int8s, texts
 from catfish.store.connection import Connection, Connector
 from tests.postgres import fresh_database
 
 SMALL, LARGE = 1, 2
+NAMES = {SMALL: b"small", LARGE: b"large"}
 FILL = """
 INSERT INTO rooms (id, kind, created_by, last_seq, last_revision) VALUES
     ('small', 'open', 'ada', 100, 110), ('large', 'open', 'ada', 30000, 33000);
@@ -47,6 +48,18 @@ READS: dict[str, tuple[bytes, Callable[[int, int], Any]]] = {
     "the newest page": (queries.NEWEST, lambda room, last: (Int8(room), Int8(50))),
     "a page below": (queries.BELOW, lambda room, last: (Int8(room), Int8(last // 2 + 10), Int8(50))),
     "a page above": (queries.ABOVE, lambda room, last: (Int8(room), Int8(last // 2 - 10), Int8(50))),
+    "the newest page, by the room's id": (
+        queries.NEWEST_IN,
+        lambda room, last: (Text(NAMES[room]), Int8(50)),
+    ),
+    "a page below, by the room's id": (
+        queries.BELOW_IN,
+        lambda room, last: (Text(NAMES[room]), Int8(last // 2 + 10), Int8(50)),
+    ),
+    "a page above, by the room's id": (
+        queries.ABOVE_IN,
+        lambda room, last: (Text(NAMES[room]), Int8(last // 2 - 10), Int8(50)),
+    ),
     "what changed lately": (
         queries.CHANGED_SINCE,
         lambda room, last: {"room": Int8(room), "seq": Int8(last - 15), "limit": Int8(10)},
