@@ -91,8 +91,13 @@ class Participant(Protocol):
         """
         ...
 
-    async def check_author(self, user: str) -> None:
-        """Whether the session, which has no token, may write in the name of that user. Rejected: user_taken."""
+    async def check_author(self, user: str, conversation: str | None = None) -> None:
+        """Whether the session, which has no token, may write in the name of that user: of a guest, or of a member of
+        the conversation with that id. Rejected: user_taken, unavailable."""
+        ...
+
+    def may_be_author(self, user: str, conversation: str) -> bool:
+        """Whether that is known without asking, being so or having been asked before."""
         ...
 
     def emit(self, event: str, *args: Any) -> None:

@@ -53,6 +53,7 @@ STATUS: Final = {
     "bad_request": 400,
     "unauthorized": 401,
     "forbidden": 403,
+    "user_taken": 403,
     "not_in_room": 403,
     "room_full": 403,
     "room_closed": 403,
@@ -123,6 +124,20 @@ def send_message(who: Participant, payload: dict[str, Any], reply: Reply | None)
 
 def _send(who: Participant, event: str, room: str, value: dict[str, Any], reply: Reply | None) -> Handled:
     line = _read(who, event, value)
+    if line.user is not None and not (who.identified or who.may_be_author(line.user, room)):
+        return _send_as(who, line.user, event, room, line, reply)
+    return _send_line(who, event, room, line, reply)
+
+
+async def _send_as(who: Participant, user: str, event: str, room: str, line: Line, reply: Reply | None) -> None:
+    """In the name of somebody who is not known to be of that conversation."""
+    await who.check_author(user, room)
+    handled = _send_line(who, event, room, line, reply)
+    if handled is not None:
+        await handled
+
+
+def _send_line(who: Participant, event: str, room: str, line: Line, reply: Reply | None) -> Handled:
     if room in _joined(who) or _members_only(who):
         _store(who, event, who.live(room).number, room, line, reply)
         return None

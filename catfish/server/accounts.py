@@ -62,6 +62,7 @@ class Accounts:
         self._any = False
         if self._secret is None:
             instance.tokens.own_secret = self._secret_of_all
+        instance.belongs = self._belongs
 
     # Who somebody is
 
@@ -192,6 +193,13 @@ class Accounts:
         if canonical_uuid(room) is None:
             return True
         return await available(self._store.may_enter(room, user))
+
+    async def _belongs(self, room: str, user: str) -> bool:
+        canonical = canonical_uuid(room)
+        if canonical is None:
+            return False
+        found = await available(self._store.conversation(id=canonical))
+        return found is not None and any(member.id == user for member in found.members)
 
     async def history(self, user: str, id: str, before: str | None) -> History:
         """A page of a conversation: the newest, or below the message of that UUID."""

@@ -183,9 +183,21 @@ class Identified:
         elif name is not None:
             self.name = name
 
-    async def check_author(self, user: str) -> None:
-        if user != self.user:
-            await self._instance.registry.check(user)
+    def may_be_author(self, user: str, conversation: str) -> bool:
+        return user == self.user or self._instance.registry.is_author(user, conversation)
+
+    async def check_author(self, user: str, conversation: str | None = None) -> None:
+        if user == self.user:
+            return
+        registry, belongs = self._instance.registry, self._instance.belongs
+        try:
+            await registry.check(user)
+        except Rejected as refusal:
+            if refusal.code != "user_taken" or conversation is None or belongs is None:
+                raise
+            if not await belongs(conversation, user):
+                raise
+            registry.note_author(user, conversation)
 
     def resume(
         self,

@@ -47,6 +47,7 @@ class Registry:
         self.store: IdentityStore | None = None
         self.appeared: Callable[[set[str]], None] = lambda _: None
         self._known: dict[str, None] = {}
+        self._authors: dict[tuple[str, str], None] = {}
         self._new: set[str] = set()
         self._work = trio.Event()
         self._query: _Query | None = None
@@ -64,6 +65,16 @@ class Registry:
         self._new.add(user)
         self._work.set()
         return True
+
+    def note_author(self, user: str, conversation: str) -> None:
+        """The user is a member of the conversation; nobody ever stops being one."""
+        self._authors[user, conversation] = None
+        if len(self._authors) > KNOWN_MAX:
+            del self._authors[next(iter(self._authors))]
+
+    def is_author(self, user: str, conversation: str) -> bool:
+        """Whether that was noted."""
+        return (user, conversation) in self._authors
 
     async def check(self, user: str) -> None:
         """Whether a guest may take that id. Rejected: user_taken, unavailable."""

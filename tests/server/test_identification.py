@@ -250,7 +250,7 @@ async def test_a_socket_is_prolonged_by_an_event(world: World, speaks: bool, aut
 @pytest.mark.parametrize(
     ("payload", "code"),
     [
-        ({"token": of("bob")}, "forbidden"),
+        ({"token": of("bob", 86_400)}, "forbidden"),
         ({"token": "x.y.z"}, "unauthorized"),
         ({"token": of("ann", -1)}, "unauthorized"),
         ({"token": 5}, "bad_request"),

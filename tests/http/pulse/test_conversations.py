@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest.mock import ANY
 
 import trio
 
@@ -249,6 +250,28 @@ async def test_a_conversation_is_shown_to_who_knows_its_id(ann: Person, bob: Per
         assert {user["userId"] for user in answer.json["conversation"]["users"]} == {ann.id, bob.id}
     assert (await api.post("/api/chat/id", {"chatId": NOWHERE})).json == {"conversation": None, "status": 200}
     assert (await api.post("/api/chat/id", {"chatId": "nouuid"})).status == 400
+
+
+async def test_without_a_token_nobody_writes_in_the_name_of_an_account_but_in_its_conversations(
+    postgres: PostgresStore, nursery: trio.Nursery
+) -> None:
+    api = await open_api_on(postgres, nursery)
+    ann, bob, cyd = [await sign_in(api, name) for name in ("ANN", "BOB", "CYD")]
+    two = await ann.talk(bob)
+    socket = Sockets(api.server).connect()
+    for room in (two, "lobby"):
+        await ask(socket, "JOIN", {"room": room})
+    for room, author, is_taken in (
+        (two, ann.id, False),
+        (two, "a guest", False),
+        (two, cyd.id, True),
+        ("lobby", ann.id, True),
+        ("lobby", "a guest", False),
+        (two, ann.id, False),
+    ):
+        value = {"body": "hello", "chatId": room, "createdBy": {"id": author, "name": "X"}}
+        answer = await ask(socket, "send-message", {"room": room, "message": value, "createdBy": {"id": author}})
+        assert (answer == [{"message": ANY, "status": 403}]) is is_taken, (room, author, answer)
 
 
 async def test_where_tokens_are_required_members_alone_enter_whatever_they_speak(
