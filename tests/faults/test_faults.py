@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.faults.cluster import Cluster
 from tests.faults.faults import FAULTS
 from tests.faults.people import Person, everyone, visitors
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fault matrix reads what Linux tells of processes")
 log = logging.getLogger(__name__)
 
 SHORT_S = 1.0
