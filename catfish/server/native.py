@@ -226,9 +226,10 @@ class NativeSession:
         self.participant.settle()
 
     def _turn_away(self, refusal: Rejected) -> None:
-        """The token that came with the connection is a bad one. One that cannot be checked now may come again."""
+        """The token that came with the connection is a bad one. One that cannot be checked now, or comes too often, may
+        come again."""
         self.refuse(None, refusal, "hello")
-        if refusal.code != "unavailable":
+        if refusal.retry_after_ms is None and refusal.code != "unavailable":
             close = TOKEN_EXPIRED if isinstance(refusal, Expired) else UNAUTHORIZED
             self._connection.close(close)
 

@@ -140,6 +140,7 @@ class RoomsNamespace:
     def admit(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
         speaker = Speaker(self, socket)
         if speaker.who.meter is not None and (excess := speaker.who.meter.event()):
+            self.instance.refusals[excess.code] += 1
             raise _connect_refused(excess)
         token = _token_of(socket)
         if token is not None or self.instance.tokens.required:

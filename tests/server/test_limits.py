@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import msgspec
 import pytest
 import trio
@@ -135,6 +136,22 @@ async def test_who_becomes_somebody_again_and_again_is_refused(nursery: trio.Nur
     assert [refused(answer) for answer in answers] == [False, False, True]
     assert not refused(await clients[0].ask("hello", {"user": "ann", "name": "Ann"})), "it is that user already"
     assert not refused(await clients[2].ask("hello", {"user": "bob"}))
+
+
+async def test_a_token_in_the_address_that_comes_too_often_may_come_again_on_the_same_connection(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    server = await start_server(nursery, **NOBODY, limit_connecting_user="1/1", jwt_secret=SECRET)
+    token = jwt.encode({"sub": "ann"}, SECRET, algorithm="HS256")
+    server.connect(target=f"/ws?token={token}")
+    await wait_all_tasks_blocked()
+    client = server.connect(target=f"/ws?token={token}")
+    await wait_all_tasks_blocked()
+    client.read()
+    assert [(error.code, error.retry_after_ms) for error in client.errors] == [("rate_limited", 1_000)]
+    assert client.connection.close_called is None
+    await trio.sleep(1)
+    assert (await client.ask("hello", {"token": token}))["user"] == "ann"
 
 
 async def test_sustained_abuse_closes_the_connection(nursery: trio.Nursery) -> None:
