@@ -58,6 +58,7 @@ STATUS: Final = {
     "room_full": 403,
     "room_closed": 403,
     "no_such_room": 404,
+    "rate_limited": 429,
     "busy": 503,
     "unavailable": 503,
     "draining": 503,

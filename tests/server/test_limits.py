@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from catfish.config import Settings
+from catfish.contracts import pulsechat
 from catfish.errors import RATE_LIMITED, Rejected
 from catfish.rooms.events import LimitsSpent
 from catfish.server.instance import Instance
@@ -260,6 +261,12 @@ async def test_each_vocabulary_tells_of_it_in_its_own_way(
     assert world.server.instance.refusals["rate_limited"] == 1
     if shape is not None:
         assert answer == shape
+
+
+def test_pulsechat_has_a_status_for_it() -> None:
+    answers: list[Any] = []
+    pulsechat.refuse(Rejected("rate_limited", "too many messages in a short time", 500), answers.append)
+    assert answers == [{"message": "too many messages in a short time", "status": 429}]
 
 
 async def test_events_are_refused_before_they_are_looked_at(nursery: trio.Nursery) -> None:
