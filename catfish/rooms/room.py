@@ -58,7 +58,10 @@ class Listener(Protocol):
         ...
 
     def follow(self, former: LiveRoom, live: LiveRoom, revision: int, peer: Member) -> None:
-        """Its user was moved from one matched room to another, where `peer` is: hear of that, and listen there."""
+        """Its user was moved from one matched room to another, where `peer` is: hear of that, and listen there.
+
+        When the answer that it is in the former room is still under way, it hears of that behind the answer.
+        """
         ...
 
     @property

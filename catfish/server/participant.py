@@ -74,6 +74,7 @@ class Participant(Speaking):
     """
 
     __slots__ = (
+        "_moved",
         "_rooms",
         "address",
         "audience",
@@ -100,6 +101,8 @@ class Participant(Speaking):
         self.emit = emit
         self.state: Any = None
         self._rooms: dict[str, Attendance] = {}
+        self._moved: tuple[str, str] | None = None
+        """From which room to which, when the vocabulary is still to learn of that."""
         instance.users.add(self)
 
     @property
@@ -313,19 +316,23 @@ class Participant(Speaking):
         attendance = self._rooms.pop(former.id, None)
         if attendance is None:
             return
+        unanswered = self in former.arriving
         former.detach(self)
-        if self.state == former.id:
-            self.state = live.id  # vocabularies of matched rooms remember which one it is
+        self._moved = former.id, live.id
         self._attend(live, revision, attendance.grace_s, attendance.origin)
-        self._hear_since(live, peer)
         told: list[tuple[Event, LiveRoom]] = [
             (RoomClosed(room=former.id), former),
             (MemberJoined(room=live.id, member=peer), live),
         ]
         for event, room in told:
-            outgoing = self.audience.encode(event, room)
-            if outgoing is not None:
+            if unanswered:
+                live.tell_arriving(self, event)  # behind the answer, which says that it is in the former room
+            elif (outgoing := self.audience.encode(event, room)) is not None:
                 self.push(outgoing)
+        self._hear_since(live, peer)
+        if not unanswered:
+            live.settle(self)
+            self._remember_move()
 
     def removed(self, live: LiveRoom) -> None:
         attendance = self._rooms.get(live.id)
@@ -372,6 +379,15 @@ class Participant(Speaking):
             if attendance.live.arriving:
                 attendance.live.settle(self)
                 attendance.fresh = False
+        self._remember_move()
+
+    def _remember_move(self) -> None:
+        """Vocabularies of matched rooms remember which one it is."""
+        if self._moved is not None:
+            former, room = self._moved
+            self._moved = None
+            if self.state == former:
+                self.state = room
 
     def withdraw(self) -> None:
         """A request is refused, although it may have entered a room (what was to be in the answer could not be read):

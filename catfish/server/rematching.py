@@ -96,8 +96,6 @@ class Rematching:
             self._supervisor.tell_ready(live)
         elif live.is_full_pair:
             live.deliver_to(user, RoomReady(room=live.id))
-        for session in sessions:
-            live.settle(session)
         if not live.members[user].listeners:
             self._departures.moved(former, live, user)
         self._supervisor.forget(former)

@@ -79,3 +79,26 @@ async def test_who_leaves_while_it_is_being_moved_leaves_the_new_room_too(
     members = (await dora.ask("room:members", {"room": other}))["members"]
     assert [member["user"] for member in members] == ["cleo", "dora"]
     assert cleo.connection.close_called is None
+
+
+async def test_who_is_moved_before_its_answer_is_out_hears_of_that_behind_the_answer(
+    server: Server, autojump_clock: MockClock
+) -> None:
+    ann, first = await seek(server, "ann")
+    bob, _ = await seek(server, "bob")
+    cleo, second = await seek(server, "cleo")
+    room, other = first["room"]["id"], second["room"]["id"]  # type: ignore[index]
+    await bob.ask("room:leave", {"room": room})
+    ann.read()
+    ann.order.clear()
+    server.store.hold()
+    cleo.request("chat:send", {"room": other, "content": "somebody there?"})
+    await wait_all_tasks_blocked()
+    id = ann.request("room:match", {})
+    await trio.sleep(10)  # the question on ann's behalf waits for the same commit
+    server.store.release()
+    await trio.sleep(1)
+    ann.read()
+    assert ann.replies[id]["room"]["id"] == room
+    assert ann.order == [f"reply {id}", "room:closed", "room:joined", "room:ready"]
+    assert (await ann.ask("chat:send", {"room": other, "content": "yes"}))["seq"] == 2
