@@ -100,7 +100,7 @@ class Line:
             RedisError: the connection was lost.
         """
         with self._used() as connection:
-            connection.send_packed_command(connection.pack_commands(commands))
+            _send(connection, commands)
             return [_reply_or_refusal(connection) for _ in commands]
 
     def ends(self, streams: Sequence[str]) -> list[bytes]:
@@ -131,11 +131,16 @@ def ask_together(questions: Sequence[tuple[Line, Sequence[Command]]]) -> list[li
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(line._used()) for line, _ in questions]
         for connection, (_, commands) in zip(connections, questions, strict=True):
-            connection.send_packed_command(connection.pack_commands(commands))
+            _send(connection, commands)
         return [
             [connection.read_response() for _ in commands]
             for connection, (_, commands) in zip(connections, questions, strict=True)
         ]
+
+
+def _send(connection: AbstractConnection, commands: Sequence[Command]) -> None:
+    """At once: redis-py would write them in pieces, and let the event loop's thread in between each two."""
+    connection.send_packed_command([b"".join(connection.pack_commands(commands))])
 
 
 def _reply_or_refusal(connection: AbstractConnection) -> Any:
