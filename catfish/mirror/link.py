@@ -154,7 +154,7 @@ class Link:
         Raises:
             RedisError: the connection was lost.
         """
-        # Half of what is between two batches of one instance: where only one sends, nothing waits here.
+        # Half of what is between two batches of one instance: where only one sends, none waits here.
         pause_s = self._settings.mirror_interval_ms / 1000 / 2
         block_ms = round(self._block_s() * 1000)
         lane.at = {name: positions[stream] for stream, name in zip(lane.streams, self._of(lane), strict=True)}
@@ -162,7 +162,6 @@ class Link:
         count, urgent = 0, False
         handed_over_at = time.monotonic()
         while not self._closed.is_set():
-            asked_at = time.monotonic()
             reply = lane.reader.follow(lane.at, count=ENTRIES_PER_READ, block_ms=block_ms)
             for name, entries in reply:
                 lane.at[name.decode()] = entries[-1][0]
@@ -177,9 +176,10 @@ class Link:
                 self.arrivals.append(Arrival(lane, arrived))
                 self._token.run_sync_soon(self._ring, idempotent=True)
                 arrived, count, urgent, handed_over_at = [], 0, False, now
-            # What comes soon after a reply waits, to be read with what comes behind it.
-            if now - asked_at < pause_s:
-                time.sleep(pause_s - (now - asked_at))
+            if reply:
+                # What comes soon is read with what comes behind it; and the event loop's thread, which was woken just
+                # now, need not fight with this one for the interpreter.
+                time.sleep(pause_s)
 
     def _add_lane(self, server: Server) -> None:
         settings = self._settings
