@@ -35,10 +35,16 @@ class Calls:
     # Rooms
 
     async def create(
-        self, *, kind: str | None = None, name: str | None = None, capacity: int | None = None
+        self,
+        *,
+        kind: str | None = None,
+        access: str | None = None,
+        name: str | None = None,
+        capacity: int | None = None,
     ) -> dict[str, Any]:
         """Make a room with a code; this does not enter it. Returns the room."""
-        reply: dict[str, Any] = await self.request("room:create", _given(kind=kind, name=name, capacity=capacity))
+        given = _given(kind=kind, access=access, name=name, capacity=capacity)
+        reply: dict[str, Any] = await self.request("room:create", given)
         return dict(reply["room"])
 
     async def join(

@@ -8,11 +8,11 @@ from typing import Any, cast
 from catfish.contracts.interface import Moderating, Origin
 from catfish.errors import Close, Rejected
 from catfish.rooms.clock import now_ms
-from catfish.rooms.commands import Change, Changed, MarkRead, Read, SendMessage
+from catfish.rooms.commands import Change, Changed, Delete, MarkRead, Read, SendMessage
 from catfish.rooms.events import Announced, Device, Event, MediaToggled
 from catfish.rooms.model import Message, Role
 from catfish.rooms.moderation import Actor
-from catfish.rooms.permissions import Facts, Right, check, check_granted
+from catfish.rooms.permissions import Facts, Right, check, check_granted, is_granted
 from catfish.rooms.room import Listener, LiveRoom
 from catfish.server.identification import Identified
 from catfish.server.inbox import Gauge
@@ -81,7 +81,10 @@ class Speaking(Identified):
         if not isinstance(command, MarkRead):
             self._check_rate("sending")
         if self.grants is not None:
-            check_granted(Right.READ if isinstance(command, MarkRead) else Right.SEND, live.id, self.grants)
+            right = Right.READ if isinstance(command, MarkRead) else Right.SEND
+            if isinstance(command, Delete) and is_granted(Right.MODERATE, live.id, self.grants):
+                right = Right.MODERATE
+            check_granted(right, live.id, self.grants)
 
         def stored(answer: Changed | Read | Rejected) -> None:
             self._gauge.remove()

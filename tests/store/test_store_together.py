@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack
 
 import trio
 
+from catfish.errors import Rejected
 from catfish.rooms.commands import Joined, Left, Matched, Sent
+from catfish.rooms.moderation import Removed
 from catfish.store.postgres import PostgresStore
-from tests.store.commands import away, join, leave, make_room, match, send
+from tests.store.commands import away, ban, join, leave, make_room, match, send, unban
 from tests.store.conftest import SETTINGS
 
 
@@ -125,3 +127,35 @@ async def test_a_room_that_everybody_opens_at_once_is_one_room(database_url: str
         assert len({(each.record.number, each.record.room.id) for each in joined}) == 20
         counts = [(await instances[0].room(id=f"room{place}")) for place in range(20)]
         assert all(record is not None and record.room.members_count == 3 for record in counts)
+
+
+async def test_nobody_slips_in_or_speaks_while_it_is_banned_elsewhere(database_url: str) -> None:
+    """Whatever comes between, once the ban is answered the user is out and silent, and what it said lies before."""
+    said: list[int] = []
+
+    async def insist(store: PostgresStore, number: int, done: trio.Event) -> None:
+        while True:
+            answers = await store.commit([join("lobby", "bob", "i2"), send(number, "bob")])
+            said.extend(answer.message.seq for answer in answers if isinstance(answer, Sent))
+            if done.is_set():
+                assert [answer.code for answer in answers if isinstance(answer, Rejected)] == ["banned", "banned"]
+                return
+
+    async with AsyncExitStack() as stack:
+        one, other = await stores(stack, database_url, 2)
+        number = await make_room(one, "lobby", "ada")
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                done = trio.Event()
+                nursery.start_soon(insist, other, number, done)
+                await trio.sleep(0.01)
+                (answer,) = await one.commit([ban(number, "ada", "bob")])
+                assert isinstance(answer, Removed)
+                assert [member.user for member in await one.members(number, 5)] == ["ada"]
+                (sent,) = await one.commit([send(number, "ada")])
+                assert isinstance(sent, Sent)
+                assert sent.message.seq > max(said, default=0)
+                done.set()
+            await one.commit([unban(number, "ada", "bob")])
+        page = await one.history(number, limit=1_000)
+        assert [message.seq for message in page.messages] == list(range(1, len(said) + 6))
