@@ -209,7 +209,7 @@ class Operations:
 
 
 def parse_query(request: Request, kind: type[T]) -> T:
-    """The parameters of a query; empty ones count as not there. Rejected: bad_request."""
+    """The parameters of a query. Rejected: bad_request."""
     values: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in QUERY:  # a token, which was taken already
@@ -217,12 +217,11 @@ def parse_query(request: Request, kind: type[T]) -> T:
         if name in values:
             raise bad_request(name, "comes more than once")
         values[name] = value
-    given = {name: value for name, value in values.items() if value}
     try:
-        query = msgspec.convert(given, kind, strict=False)
+        query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Rejected("bad_request", explain(error, "query")) from None
-    for name in given:
+    for name in values:
         if getattr(query, name) is None:  # msgspec reads the text "null" as such
             raise bad_request(name, "must not be null")
     return query
