@@ -91,13 +91,13 @@ class Participant(Protocol):
         """
         ...
 
-    async def check_author(self, user: str, conversation: str | None = None) -> None:
-        """Whether the session, which has no token, may write in the name of that user: of a guest, or of a member of
-        the conversation with that id. Rejected: user_taken, unavailable."""
+    async def check_author(self, user: str, *, vouched: bool = False) -> None:
+        """Whether the session, which has no token, may write in the name of that user: of a guest; with `vouched` of an
+        account, too, for which a provider vouches. Rejected: user_taken, unavailable."""
         ...
 
-    def may_be_author(self, user: str, conversation: str) -> bool:
-        """Whether that is known without asking, being so or having been asked before."""
+    def may_be_author(self, user: str) -> bool:
+        """Whether that is known without asking, with `vouched`."""
         ...
 
     def emit(self, event: str, *args: Any) -> None:

@@ -16,7 +16,7 @@ from catfish.auth.tokens import Identity
 from catfish.contracts.common import name_in
 from catfish.contracts.pulsechat import posted
 from catfish.errors import Rejected
-from catfish.rooms.accounts import Account, AccountStore, Conversation, Found, FriendRequest, Overview
+from catfish.rooms.accounts import PASSWORD, Account, AccountStore, Conversation, Found, FriendRequest, Overview
 from catfish.rooms.clock import now_ms
 from catfish.rooms.codes import draw_id
 from catfish.rooms.colors import color_of
@@ -62,7 +62,7 @@ class Accounts:
         self._any = False
         if self._secret is None:
             instance.tokens.own_secret = self._secret_of_all
-        instance.belongs = self._belongs
+        instance.is_vouched = self._is_vouched
 
     # Who somebody is
 
@@ -194,12 +194,9 @@ class Accounts:
             return True
         return await available(self._store.may_enter(room, user))
 
-    async def _belongs(self, room: str, user: str) -> bool:
-        canonical = canonical_uuid(room)
-        if canonical is None:
-            return False
-        found = await available(self._store.conversation(id=canonical))
-        return found is not None and any(member.id == user for member in found.members)
+    async def _is_vouched(self, user: str) -> bool:
+        account = await self.find(user)
+        return account is not None and account.provider != PASSWORD
 
     async def history(self, user: str, id: str, before: str | None) -> History:
         """A page of a conversation: the newest, or below the message of that UUID."""

@@ -183,21 +183,19 @@ class Identified:
         elif name is not None:
             self.name = name
 
-    def may_be_author(self, user: str, conversation: str) -> bool:
-        return user == self.user or self._instance.registry.is_author(user, conversation)
+    def may_be_author(self, user: str) -> bool:
+        return user == self.user or self._instance.registry.is_vouched(user)
 
-    async def check_author(self, user: str, conversation: str | None = None) -> None:
+    async def check_author(self, user: str, *, vouched: bool = False) -> None:
         if user == self.user:
             return
-        registry, belongs = self._instance.registry, self._instance.belongs
+        registry, is_vouched = self._instance.registry, self._instance.is_vouched
         try:
             await registry.check(user)
         except Rejected as refusal:
-            if refusal.code != "user_taken" or conversation is None or belongs is None:
+            if refusal.code != "user_taken" or not vouched or is_vouched is None or not await is_vouched(user):
                 raise
-            if not await belongs(conversation, user):
-                raise
-            registry.note_author(user, conversation)
+            registry.note_vouched(user)
 
     def resume(
         self,

@@ -72,8 +72,8 @@ class Instance:
         self.admits: Callable[[str, str], Awaitable[bool]] | None = None
         """Whether a user may enter a room, by their ids, besides what the room itself says; None: always."""
         self.limits = Limits(settings)
-        self.belongs: Callable[[str, str], Awaitable[bool]] | None = None
-        """Whether the room of that id is a conversation, and the user one of its members; None: there are none."""
+        self.is_vouched: Callable[[str], Awaitable[bool]] | None = None
+        """Whether the user is an account for which a provider vouches; None: there are none."""
         self.users = Users()
         self.registry = Registry()
         self.registry.appeared = self._end_guests_elsewhere

@@ -47,7 +47,7 @@ class Registry:
         self.store: IdentityStore | None = None
         self.appeared: Callable[[set[str]], None] = lambda _: None
         self._known: dict[str, None] = {}
-        self._authors: dict[tuple[str, str], None] = {}
+        self._vouched: dict[str, None] = {}
         self._new: set[str] = set()
         self._work = trio.Event()
         self._query: _Query | None = None
@@ -66,15 +66,15 @@ class Registry:
         self._work.set()
         return True
 
-    def note_author(self, user: str, conversation: str) -> None:
-        """The user is a member of the conversation; nobody ever stops being one."""
-        self._authors[user, conversation] = None
-        if len(self._authors) > KNOWN_MAX:
-            del self._authors[next(iter(self._authors))]
+    def note_vouched(self, user: str) -> None:
+        """The user is an account for which a provider vouches: PulseChat's front end writes in its name by itself."""
+        self._vouched[user] = None
+        if len(self._vouched) > KNOWN_MAX:
+            del self._vouched[next(iter(self._vouched))]
 
-    def is_author(self, user: str, conversation: str) -> bool:
+    def is_vouched(self, user: str) -> bool:
         """Whether that was noted."""
-        return (user, conversation) in self._authors
+        return user in self._vouched
 
     async def check(self, user: str) -> None:
         """Whether a guest may take that id. Rejected: user_taken, unavailable."""
