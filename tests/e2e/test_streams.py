@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -121,3 +122,37 @@ async def speak_and_read(
                 assert await other.end(signal.SIGTERM) == 0
             finally:
                 os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_server_that_started_without_redis_mirrors_and_fills_the_stream_once_it_is_there(
+    redis_dir: Path,  # noqa: F811 - the fixture
+    database_url: str,
+    nursery: trio.Nursery,
+) -> None:
+    private = PrivateRedis(redis_dir)
+    url = f"unix://{redis_dir}/redis/redis.sock"
+    async with ServerProcess.running(
+        redis_dir / "a", CATFISH_DATABASE_URL=database_url, CATFISH_REDIS_URL=url
+    ) as server:
+        with redis.Redis.from_url(url, decode_responses=True, socket_timeout=5.0) as client:
+            chatter = Chatter(client)
+            await chatter.say(server, 3)
+            assert (await health(server))["mirror"] == "away"
+            assert await nursery.start(private.run) == url
+            with trio.fail_after(30):
+                while (await health(server))["mirror"] != "ok":  # noqa: ASYNC110 - of another process
+                    await trio.sleep(0.05)
+            await chatter.say(server, 3)
+            await chatter.all_out()
+    nursery.cancel_scope.cancel()
+
+
+async def health(server: ServerProcess) -> Any:
+    def ask() -> Any:
+        connection = http.client.HTTPConnection(server.address, timeout=10)
+        connection.request("GET", "/health")
+        answer = connection.getresponse().read()
+        connection.close()
+        return json.loads(answer)
+
+    return await trio.to_thread.run_sync(ask)
