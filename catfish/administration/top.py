@@ -132,12 +132,17 @@ def short(number: float | None, unit: str = "") -> str:
     raise AssertionError
 
 
+def count(number: int) -> str:
+    """Whole, as long as five characters hold it."""
+    return str(number) if number < 100_000 else short(number)
+
+
 def cells(row: Row) -> list[str]:
     """Of a table with `HEADERS`."""
     return [
         f"{row.server[-10:]}/{row.worker}",
-        short(row.connections),
-        short(row.rooms),
+        count(row.connections),
+        count(row.rooms),
         short(row.received),
         short(row.sent),
         short(row.bytes),
@@ -153,8 +158,9 @@ def _total(rows: Sequence[Row]) -> list[str]:
     def add(name: str) -> float:
         return float(sum(getattr(row, name) for row in rows))
 
-    sums = [short(add(name)) for name in ("connections", "rooms", "received", "sent", "bytes")]
-    return ["all", *sums, "", "", "", f"{add('cpu'):.0f}%", short(add("resident"))]
+    counts = [count(int(add(name))) for name in ("connections", "rooms")]
+    rates = [short(add(name)) for name in ("received", "sent", "bytes")]
+    return ["all", *counts, *rates, "", "", "", f"{add('cpu'):.0f}%", short(add("resident"))]
 
 
 def notes(rows: Iterable[Row], problems: Mapping[str, str]) -> list[str]:

@@ -65,7 +65,7 @@ def read(sources: Sources) -> list[Family]:
 def _add_instance(families: Families, sources: Sources) -> None:
     instance = sources.instance
     supervisor = instance.supervisor.statistics()
-    families.info("catfish_info", "What runs here.", {"version": __version__, "instance": instance.id})
+    families.info("catfish_info", "What runs here.", {"version": __version__, "id": instance.id})
     families.gauge("catfish_start_time_seconds", "When the server started; since the epoch.", sources.started_at)
     families.gauge("catfish_draining", "1 while the server stops.", instance.draining)
     families.gauge("catfish_sessions", "Sessions of clients, on whatever transport.", len(instance.sessions))
