@@ -123,6 +123,8 @@ class ReplayStream(trio.abc.Stream):
         data = b"" if self.returned else bytes(await self._stream.receive_some(max_bytes))
         if data and self.wanted is not None and self.exchange is not None and await self.exchange.ended():
             data = await self._sort(data, self.wanted)
+            if data:
+                self.exchange.begin()
         if not data and self.on_end is not None:
             await self.on_end()
         return data
@@ -286,6 +288,10 @@ class Exchange:
         while self._ending and self._answering:
             await self._over.park()
         return self._ending and not self._torn
+
+    def begin(self) -> None:
+        """Hypercorn gets the head of a request. What follows is its body, also before the application is called."""
+        self._ending = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         """As `ASGIWrapper`."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import trio
 from hypercorn.config import Config
+from trio.testing import memory_stream_pair
 
 from catfish.config import Settings
-from catfish.net.handoff import HypercornHandoff
+from catfish.net.handoff import Exchange, HypercornHandoff, ReplayStream
 from catfish.net.listener import Listener, serve
 from catfish.net.plain_http import PlainHttp
 from catfish.wire.http import RequestHead
@@ -128,3 +129,19 @@ async def test_a_client_that_leaves_in_the_middle_of_a_head_is_gone() -> None:
             await stream.send_all(UPGRADE[:20])
         await until(lambda: not listener.statistics().streams)
         assert not endpoint.recordings
+
+
+async def test_a_body_that_comes_before_the_application_is_called_is_no_head() -> None:
+    ours, theirs = memory_stream_pair()
+    stream = ReplayStream(ours, b"", 5)
+    app: Any = None
+    stream.exchange = Exchange(app)
+    stream.exchange._ending = True  # the request before it was answered
+    stream.wanted = lambda head: False
+    stream.head_bytes_max = 1_000
+    head = b"POST /in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+    with trio.fail_after(5):
+        await theirs.send_all(head)
+        assert await stream.receive_some() == head
+        await theirs.send_all(b"{}")
+        assert await stream.receive_some() == b"{}"
