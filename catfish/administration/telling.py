@@ -80,6 +80,7 @@ def _plain_room(listed: ListedRoom) -> dict[str, Any]:
     return {
         "number": listed.record.number,
         "id": room.id,
+        "access": room.access.value,
         "kind": room.kind.value,
         "code": room.code,
         "name": room.name,

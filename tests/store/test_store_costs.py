@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from psycopg.types.numeric import Int8
 
-from catfish.store import queries
+from catfish.store import moderation_queries, queries
 from catfish.store.arrays import Text, int8s, texts
 from catfish.store.connection import Connection, Connector
+from catfish.store.pipeline import Pipeline
+from catfish.store.postgres import PostgresStore
 from tests.postgres import fresh_database
+from tests.store.commands import make_room, mute, send
 
 SMALL, LARGE = 1, 2
 NAMES = {SMALL: b"small", LARGE: b"large"}
@@ -98,3 +102,32 @@ def pages_touched(connection: Connection, query: bytes, parameters: Any) -> int:
     plan = row[0][0]["Plan"]
     assert "Seq Scan" not in repr(plan), plan
     return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+async def test_a_message_costs_nothing_more_until_somebody_is_anything_to_its_room(
+    postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[bytes] = []
+    add, exchange = Pipeline.add, Pipeline._exchange
+
+    def count(self: Pipeline, query: bytes, *given: Any) -> None:
+        statements.append(query)
+        add(self, query, *given)
+
+    def count_trip(self: Pipeline, **given: Any) -> Any:
+        statements.append(b"TRIP")
+        return exchange(self, **given)
+
+    monkeypatch.setattr(Pipeline, "add", count)
+    monkeypatch.setattr(Pipeline, "_exchange", count_trip)
+    numbers = [await make_room(postgres, room, "ada") for room in ("lobby", "den")]
+    await postgres.commit([mute(numbers[1], "ada", "bob")])
+    cost = []
+    for number in numbers:
+        statements.clear()
+        await postgres.commit([send(number, "ada"), send(number, "cyd")])
+        cost.append(Counter(statements))
+    assert cost[0][b"TRIP"] == 2
+    assert cost[1] - cost[0] == Counter(
+        {moderation_queries.STANDINGS: 1, queries.SENT_BEFORE: 1, queries.NOW: 1, b"TRIP": 1}
+    )
