@@ -118,7 +118,7 @@ class RedisMirror(Mirror):
         self._link: Link | None = None
         self.tracing: Tracing = OFF
         self._submitted: deque[tuple[float, int]] = deque()
-        """When the batches left that are not confirmed, and how many entries each has; while there is tracing."""
+        """When the batches left that are not confirmed, and how many events each has; while there is tracing."""
         self._look_at = 0.0
         """When it is time to see who has fallen silent."""
         self._wakeup = trio.Event()
@@ -227,8 +227,9 @@ class RedisMirror(Mirror):
         while link.confirmed:
             self._outgoing.confirm(link.confirmed.popleft())
             if self._submitted:
-                began, entries = self._submitted.popleft()
-                self.tracing.record("mirror batch", began, {"catfish.entries": entries})
+                began, events = self._submitted.popleft()
+                if events:  # not of beats
+                    self.tracing.record("mirror batch", began, {"catfish.events": events})
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call something that waits for Redis; when we are cancelled it is left behind, and ends by itself."""
@@ -286,7 +287,7 @@ class RedisMirror(Mirror):
         if entries:
             link.submit(entries)
             if self.tracing is not OFF:
-                self._submitted.append((time.time(), len(entries)))
+                self._submitted.append((time.time(), sum(entry.events for entry in entries)))
         if now >= self._look_at:
             self._look_at = now + BEAT_S
             self._incoming.look_around(now)
@@ -307,9 +308,12 @@ class RedisMirror(Mirror):
             link.has_arrivals = trio.Event()
             while link.arrivals:
                 lane, streams = link.arrivals.popleft()
-                with self.tracing.span("mirror receive", {"catfish.streams": len(streams)}):
-                    for stream, entries in streams:
-                        await self._take_in(stream, entries)
+                began, before = time.time(), self._incoming.events
+                for stream, entries in streams:
+                    await self._take_in(stream, entries)
+                if self._incoming.events > before:
+                    told = self._incoming.events - before
+                    self.tracing.record("mirror receive", began, {"catfish.events": told})
                 lane.taken.release()
                 self._incoming.tell_gap(trio.current_time())
             if self._incoming.streams > self._streams:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from catfish.config import Settings
 from catfish.errors import StartError
 from catfish.http.app import build_app
 from catfish.http.observed import HttpFigures, Observed
+from catfish.mirror.redis_mirror import RedisMirror
 from catfish.telemetry.otel import open_tracing
 from catfish.tracing import OFF, Tracing
 from tests.http.harness import call
@@ -107,3 +110,18 @@ async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pyt
     with pytest.raises(StartError, match=r"pip install 'catfish\[otel\]'"):
         async with open_tracing(Settings(otel_endpoint=ENDPOINT), "i-1"):
             pass
+
+
+async def test_a_batch_of_the_mirror_is_a_span_once_it_is_confirmed_and_a_beat_is_none() -> None:
+    spans = Spans()
+    mirrored: Any = None
+    mirror = RedisMirror(Settings(redis_url="redis://127.0.0.1:9"), "i-1", mirrored)
+    mirror.tracing = spans.tracing
+    mirror._submitted.extend([(1_700_000_000.0, 0), (1_700_000_001.0, 3)])
+    link: Any = SimpleNamespace(confirmed=deque([[]]))
+    mirror._count_confirmed(link)
+    assert len(spans.finished) == 0
+    link.confirmed.append([])
+    mirror._count_confirmed(link)
+    (span,) = spans.finished
+    assert (span.name, dict(span.attributes)) == ("mirror batch", {"catfish.events": 3})
