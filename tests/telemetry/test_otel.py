@@ -39,8 +39,8 @@ class Spans:
         self.tracing: Tracing = OtelTracing(self.provider)
 
     @property
-    def finished(self) -> tuple[Any, ...]:
-        return self._exporter.get_finished_spans()
+    def finished(self) -> list[Any]:
+        return list(self._exporter.get_finished_spans())
 
 
 async def get(tracing: Tracing, target: str, **headers: str) -> None:
@@ -90,7 +90,7 @@ async def test_a_span_that_is_told_afterwards_began_when_it_is_said_to() -> None
 async def test_no_trace_begins_here_at_ratio_0_but_those_of_others_go_on() -> None:
     spans = Spans(ratio=0)
     await get(spans.tracing, "/id")
-    assert spans.finished == ()
+    assert spans.finished == []
     await get(spans.tracing, "/id", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert len(spans.finished) == 1
 
