@@ -1,9 +1,9 @@
 """What must be true, whatever goes wrong.
 
 While it runs, a device fails as soon as it is told a message out of order, twice or not at all, a change to a message
-that it was not given, somebody's coming or going that is none, or anything of a room in which it is not (`device`); that
-somebody is gone who was not away for the grace period (`presence`); and when there are three in a room for two, one
-person in two of them, or strangers who wait apart (`watch_strangers`).
+that it was not given, the coming or going of somebody that is none, or anything of a room in which it is not
+(`device`); that somebody is gone who was not away for the grace period (`presence`); and when there are three in a room
+for two, one person in two of them, or strangers who wait apart (`watch_strangers`).
 
 In the end, a lease and a grace period after the last fault: every acknowledged message is in the store, once, and
 everybody who is there has all of them as they are now; the store and all members agree with the truth about who is
