@@ -32,6 +32,10 @@ DEPARTED_MAX = 1_000
 """Users whose leaving is remembered."""
 
 
+UNKNOWN_STAMP = -1
+"""Of the coming of somebody whom the store was found to have as a member; it has a stamp, which was not told."""
+
+
 class Audience(Protocol):
     """A form in which events leave: a vocabulary, a codec and a transport's framing."""
 
@@ -190,7 +194,8 @@ class LiveRoom:
         if presence is None:
             presence = self.members[member.user] = Presence(member, stamp)
         else:
-            presence.stamp = max(presence.stamp, stamp)
+            if stamp > 0:
+                presence.stamp = max(presence.stamp, stamp)
             media = presence.member.media
             presence.member = member
             member.media = media
@@ -214,11 +219,11 @@ class LiveRoom:
         return news
 
     def hear_left(self, user: str, stamp: int) -> bool:
-        """Another instance says that a user is on no instance any more; whether that is news."""
+        """A user is said to be on no instance any more; whether that is news."""
         presence = self.members.get(user)
         if self.is_contradicted(user, stamp):
             return False
-        if presence is None or stamp <= max(self.floor, presence.stamp):
+        if presence is None or stamp <= max(self.floor, presence.stamp) or presence.stamp == UNKNOWN_STAMP:
             self.departed[user] = max(stamp, self.departed.get(user, 0))
             return False
         return self.exit(user, stamp)

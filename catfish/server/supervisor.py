@@ -42,7 +42,7 @@ from catfish.rooms.events import (
 )
 from catfish.rooms.model import Member
 from catfish.rooms.ports import Mirror, MirrorState, Store, StoreUnavailable
-from catfish.rooms.room import Listener, LiveRoom
+from catfish.rooms.room import UNKNOWN_STAMP, Listener, LiveRoom
 from catfish.server.overlooked import Overlooked
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class RoomSupervisor:
         self._compare = False
         self._unsure: dict[int, LiveRoom] = {}
         """Rooms that came into memory just now."""
-        self.restore: Callable[[LiveRoom, str], None] = _no_restoring
+        self.restore: Callable[[LiveRoom, str], None] = lambda live, user: None
         """Called when the others take a member for gone who is connected here."""
         self._work = trio.Event()
         self._gaps_filled = self._rooms_failed = 0
@@ -234,10 +234,8 @@ class RoomSupervisor:
     def tell_left(self, number: int, event: MemberLeft) -> None:
         """A user is in the room on no instance any more; the room need not be hosted here."""
         live = self._rooms.get(number)
-        if live is not None and event.reason in REMOVALS:
-            self.hear_removed(live, event)
-        elif live is not None and live.exit(event.user, event.stamp):
-            self._deliver(live, event)
+        if live is not None:
+            self._hear_left(live, event)
         if self.mirror is not None:
             self.mirror.publish(number, event)
 
@@ -296,6 +294,17 @@ class RoomSupervisor:
     def hosts(self, number: int) -> bool:
         return number in self._rooms or number == EVERYWHERE
 
+    def _hear_left(self, live: LiveRoom, event: MemberLeft) -> None:
+        if event.reason in REMOVALS:
+            self.hear_removed(live, event)
+        elif live.hear_left(event.user, event.stamp):
+            self._deliver(live, event)
+        elif live.is_contradicted(event.user, event.stamp):
+            self.restore(live, event.user)
+        elif event.user in live.members and live.members[event.user].stamp == UNKNOWN_STAMP:
+            self._unsure[live.number] = live  # it may have come back since, or not
+            self._work.set()
+
     def mirrored(self, number: int, event: Event, to: str | None) -> None:
         if number == EVERYWHERE:
             self.on_order(event)
@@ -310,12 +319,7 @@ class RoomSupervisor:
                 if live.hear_joined(event.member, event.stamp):
                     self._deliver_joined(live, event)
             case MemberLeft():
-                if event.reason in REMOVALS:
-                    self.hear_removed(live, event)
-                elif live.hear_left(event.user, event.stamp):
-                    self._deliver(live, event)
-                elif live.is_contradicted(event.user, event.stamp):
-                    self.restore(live, event.user)
+                self._hear_left(live, event)
             case MemberMuted():
                 live.mute(event.user, event.until)
                 self._deliver(live, event)
@@ -463,10 +467,10 @@ class RoomSupervisor:
             if user not in users and presence.stamp < stamp:
                 self._make_up_for_leaving(live, user)
 
-    def make_up_for_coming(self, live: LiveRoom, member: Member) -> None:
+    def make_up_for_coming(self, live: LiveRoom, member: Member, stamp: int = 0) -> None:
         """The store says that it is a member; tell those here who have not heard of its coming."""
         known = member.user in live.members
-        live.enter(member)
+        live.enter(member, stamp)
         if not known:
             self._deliver_joined(live, MemberJoined(room=live.id, member=member))
 
@@ -489,12 +493,8 @@ class RoomSupervisor:
             user = member.user
             # Who left meanwhile is not to be judged by what was read before that; nor is, below, who came.
             if user not in live.members and user not in before and live.departed.get(user) == departed.get(user):
-                self.make_up_for_coming(live, member)
+                self.make_up_for_coming(live, member, UNKNOWN_STAMP)
         for user, stamp in before.items():
             presence = live.members.get(user)
             if user not in there and presence is not None and presence.stamp == stamp:
                 self._make_up_for_leaving(live, user)
-
-
-def _no_restoring(live: LiveRoom, user: str) -> None:
-    """Until somebody knows how."""

@@ -227,3 +227,26 @@ async def test_who_died_in_an_outage_of_the_store_may_have_lived_until_its_end(
     assert survivor.instance.departures.absent_count == 1
     await trio.sleep(30)
     assert [left["user"] for left in ann.heard("room:left")] == ["bob"]
+
+
+async def test_an_old_leaving_whose_answer_is_late_does_not_undo_a_coming_that_was_heard_of_since(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store, network = MemoryStore(), MemoryNetwork()
+    late = LateAnswers(store)
+    here, there = await start_server(nursery, late), await start_server(nursery, store)  # type: ignore[arg-type]
+    for server in (here, there):
+        await connect_mirror(nursery, network, server)
+    ann, bob = await rejoin(here, "ann"), await rejoin(here, "bob")
+    late.hold()
+    bob.request("room:leave", {"room": "lobby"})
+    await trio.sleep(1)
+    await rejoin(there, "bob")
+    await trio.sleep(1)
+    assert late.held is not None
+    late.held.set()
+    await trio.sleep(20)
+    told = [("room:left", left["user"]) for left in ann.heard("room:left")]
+    assert told == []
+    members = (await ann.ask("room:members", {"room": "lobby"}))["members"]
+    assert [member["user"] for member in members] == ["ann", "bob"]

@@ -219,9 +219,9 @@ class Device:
             return
         while view.held is not None:
             page = await self.ask("chat:history", {"room": room, "after": view.seq, "limit": self.world.page})
+            if not view.inside:
+                return  # it was closed meanwhile
             if isinstance(page, Refusal):
-                if not view.inside:
-                    return  # it was closed meanwhile
                 self.fail(f"history of {room} refused: {page}")
                 raise Lost
             # What is behind `missed_to` is told. Whoever took it from here would come back, if it were cut now, as one
