@@ -28,8 +28,6 @@ EXAMPLES_MAX = 12
 KEY = "the-key-of-the-server"
 CHEAP = {"CATFISH_ARGON2_MEMORY_KIB": "64", "CATFISH_ARGON2_PASSES": "1", "CATFISH_ARGON2_LANES": "1"}
 """Passwords that cost nothing to hash: how they are hashed is tested elsewhere."""
-PATIENT = "--set", "request_body_timeout_s=120"
-"""On a busy machine the client itself may be too slow for the default."""
 LOGIN = {"name": "Ann", "email": "ann@example.test", "provider": "google", "oauth_id": "oid-ann"}
 
 
@@ -44,7 +42,7 @@ async def test_the_server_keeps_what_the_document_promises(database_url: str, tm
     if importlib.util.find_spec("schemathesis") is None:
         pytest.skip("schemathesis is not installed")
     environment = {"CATFISH_DATABASE_URL": database_url, "CATFISH_API_KEY": KEY, **CHEAP}
-    async with ServerProcess.running(tmp_path, *PATIENT, **environment) as server:
+    async with ServerProcess.running(tmp_path, **environment) as server:
         url = f"http://{server.address}"
         token = await trio.to_thread.run_sync(sign_in, url)
         finished = await trio.run_process(
