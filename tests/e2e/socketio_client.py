@@ -38,14 +38,16 @@ class SocketIOClient:
         async with open_trio_websocket(url, None) as connection, trio.open_nursery() as nursery:
             self._connection = connection
             assert (await self._next(connection)).startswith('0{"sid"')
-            auth = {"pid": self.pid, "offset": self.offset} if self.pid and self.offset else {}
+            # Who was cut off before its first event has no offset, and is recovered all the same.
+            known = (("pid", self.pid), ("offset", self.offset))
+            auth = {name: value for name, value in known if self.pid is not None and value is not None}
             await connection.send_message("40" + msgspec.json.encode(auth).decode())
             while (answer := await self._next(connection)) == "2":
                 await connection.send_message("3")
             assert answer.startswith("40{"), answer
-            known = msgspec.json.decode(answer[2:])
-            self.recovered.append(bool(self.pid) and known.get("pid") == self.pid)
-            self.sid, self.pid = known["sid"], known.get("pid")
+            told = msgspec.json.decode(answer[2:])
+            self.recovered.append(bool(self.pid) and told.get("pid") == self.pid)
+            self.sid, self.pid = told["sid"], told.get("pid")
             nursery.start_soon(self._read, connection)
             yield
             nursery.cancel_scope.cancel()

@@ -14,7 +14,7 @@ from tests.e2e.clients import LOST
 from tests.e2e.process import ServerProcess, until
 from tests.e2e.socketio_client import SocketIOClient
 
-TIMEOUT_S = 180.0
+TIMEOUT_S = 300.0
 
 
 class Listener:
