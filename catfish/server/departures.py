@@ -77,19 +77,10 @@ class Departures:
         """The session leaves of its own will. When the store does not take it, the leaving is stored later."""
         if not self._detach(live, listener):
             return
-        user, name = listener.user, self._name(live, listener.user)
-        command = Leave(number=live.number, user=user, instance=self._instance)
-
-        def left(answer: Left) -> None:
-            self._left(live.number, live.id, user, name, answer, "left", origin)
-
-        with self._supervisor.pinned(live):
-            try:
-                await self._journal.perform(command, left)
-            except Rejected as refusal:
-                extra = {"user": user, "room": live.id, "code": refusal.code}
-                log.info("a leaving is stored later", extra=extra)
-                self._leave_later(live, user, origin)
+        stored = trio.Event()
+        # Also when the session ends meanwhile, and nobody waits any more.
+        self.leave_at_once(live, listener.user, origin, "left", stored.set)
+        await stored.wait()
 
     def lose(self, live: LiveRoom, listener: Listener, grace_s: float, origin: Origin | None) -> None:
         """The session's connection is gone."""
@@ -251,14 +242,22 @@ class Departures:
             self._absence(live, user, left_s, absence.origin)
 
     def leave_at_once(
-        self, live: LiveRoom, user: str, origin: Origin | None = None, reason: LeaveReason = "gone"
+        self,
+        live: LiveRoom,
+        user: str,
+        origin: Origin | None = None,
+        reason: LeaveReason = "gone",
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
-        """Without a grace period there is nothing to be marked as away first."""
+        """Without a grace period there is nothing to be marked as away first. `stored` is called once it was tried."""
         name = self._name(live, user)
 
         def done(answer: Any) -> None:
             live.pins -= 1
+            stored()
             if isinstance(answer, Rejected):
+                extra = {"user": user, "room": live.id, "code": answer.code}
+                log.info("a leaving is stored later", extra=extra)
                 self._leave_later(live, user, origin)
             else:
                 self._left(live.number, live.id, user, name, answer, reason, origin)

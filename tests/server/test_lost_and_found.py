@@ -250,3 +250,22 @@ async def test_an_old_leaving_whose_answer_is_late_does_not_undo_a_coming_that_w
     assert told == []
     members = (await ann.ask("room:members", {"room": "lobby"}))["members"]
     assert [member["user"] for member in members] == ["ann", "bob"]
+
+
+async def test_who_leaves_in_an_outage_and_is_cut_off_is_no_ghost(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    server = await start_server(nursery, journal_wait_s_max=10.0)
+    ann, bob = await rejoin(server, "ann"), await rejoin(server, "bob")
+    server.store.away = True
+    bob.request("room:leave", {"room": "lobby"})
+    await trio.sleep(1)
+    await bob.vanish()
+    bob.scope.cancel()  # its task is given up while the leaving still waits to be stored
+    await trio.sleep(20)
+    server.store.away = False
+    await trio.sleep(20)
+    assert [left["user"] for left in ann.heard("room:left")] == ["bob"]
+    members = (await ann.ask("room:members", {"room": "lobby"}))["members"]
+    assert [member["user"] for member in members] == ["ann"]
+    assert server.store._rooms.shelf.by_id["lobby"].users() == {"ann"}
