@@ -364,7 +364,7 @@ class Settings:
     mirror_waiting_items_max: int = setting(20_000, "Events that wait for Redis; a further one does not cross.")
     mirror_waiting_bytes_max: int = setting(16_777_216, "Bytes of the events that wait; a further one does not cross.")
     mirror_interval_ms: float = setting(
-        4.0,
+        3.0,
         "Least milliseconds between two batches to Redis; what comes meanwhile travels together. Longer ones cost"
         " time on the way to other instances, shorter ones CPU.",
         least=0,
