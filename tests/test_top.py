@@ -54,6 +54,12 @@ def looked(at: float, **workers: list[Family]) -> Look:
     return Look(at, parse(expose(named, "").body.decode()))
 
 
+@pytest.fixture(autouse=True)
+def _leave_the_log_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs in this process, whose log is also that of the other tests."""
+    monkeypatch.setattr("catfish.log.set_up", lambda **_: None)
+
+
 def test_rates_are_what_came_between_two_looks_of_each_worker() -> None:
     before = looked(10, w0=numbers(100, 1.0), w1=numbers(50, 2.0))
     now = looked(12, w0=numbers(140, 2.0), w1=numbers(20, 2.5, redis=0))

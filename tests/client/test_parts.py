@@ -90,7 +90,7 @@ def test_only_what_has_the_same_effect_twice_is_repeated() -> None:
 
 def test_only_refusals_that_pass_are_waited_for() -> None:
     passing = {code for code in ERROR_CODES if wait_before_repeating(Rejected(code, "")) is not None}
-    assert passing == {"busy", "unavailable", "draining"}
+    assert passing == {"busy", "unavailable", "draining", "rate_limited"}
     assert wait_before_repeating(Rejected("busy", "", 250)) == 0.25
 
 
