@@ -47,7 +47,8 @@ class Join(Command, kw_only=True):
 
     Exactly one of `room` and `code` is set. `create` makes an open room of that id when there is none. Whom the room
     admits, `rooms.permissions` decides; the code, or being there already (rows of any instance), admits to some.
-    Who was invited is a member from then on.
+    Who was invited is a member from then on. A closed room refuses, and what the instance holds of the user there goes:
+    it may have been stored by the same command, unconfirmed, before the room was closed.
 
     Rejected: no_such_room, no_such_code, room_closed, room_full, forbidden, banned, kicked.
     """

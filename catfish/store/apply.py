@@ -96,6 +96,9 @@ class Applier:
             if room is None:
                 return refusals.no_such_code(command.code)
         if room.closed:
+            own = room.users.get(command.user, {}).get(command.instance)
+            if own is not None:
+                self._remove(room, own)
             return refusals.room_closed()
         known = command.user in room.users
         standing = room.standings.get(command.user, NO_STANDING)
@@ -159,11 +162,14 @@ class Applier:
         user = command.user
         own = room.users.get(user, {}).get(command.instance)
         if own is not None and _is_leaving(own, command.away_since):
-            room.remove(own)
-            if user not in room.users:
-                self._left(room, user)
+            self._remove(room, own)
         last = user not in room.users
         return Left(last=last, stamp=stamp if last else 0, members_count=room.count())
+
+    def _remove(self, room: RoomState, presence: Presence) -> None:
+        room.remove(presence)
+        if presence.user not in room.users:
+            self._left(room, presence.user)
 
     def _left(self, room: RoomState, user: str) -> None:
         """Nothing of the user is left in the room."""

@@ -171,6 +171,8 @@ class MemoryRooms:
             if room is None:
                 raise refusals.no_such_code(command.code)
         if room.closed:
+            if (user, command.instance) in room.presences:
+                self._remove(room, [(user, command.instance)])
             raise refusals.room_closed()
         known = room.of_user(user)
         check_join(room, command, self.shelf.now(), known=bool(known))

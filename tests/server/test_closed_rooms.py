@@ -179,3 +179,22 @@ async def test_every_instance_notices_and_a_mirror_makes_it_quicker(
     await trio.sleep(1)
     assert bob.heard("room:closed") == [{"room": "lobby"}]
     assert await store.members(number, 10) == []
+
+
+async def test_a_join_that_was_stored_and_refused_before_the_room_was_closed_leaves_no_ghost(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    server = await start_server(nursery, lease_s=LEASE_S, journal_wait_s_max=1.0)
+    await server.join("lobby", "ann")
+    bob = server.connect()
+    await bob.ask("hello", {"user": "bob"})
+    server.store.fail_next(1_000, applied=True)
+    request = bob.request("room:join", {"room": "lobby"})
+    await trio.sleep(2)
+    bob.read()
+    assert code(bob.replies[request]) == "unavailable"
+    server.store.fail_next(0)
+    number = await close(server, "lobby")
+    assert [member.user for member in await server.store.members(number, 9)] == ["ann", "bob"]
+    await trio.sleep(NOTICED_S)
+    assert await server.store.members(number, 9) == []

@@ -205,6 +205,30 @@ async def test_a_closed_room_admits_nobody_and_takes_no_messages(store: Store) -
     assert (left.last, left.members_count) == (True, 0)
 
 
+async def test_who_asks_for_a_closed_room_is_a_member_of_it_no_more_on_that_instance(store: Store) -> None:
+    number = await make_room(store)
+    await store.commit([join("lobby", "ada"), join("lobby", "bob"), join("lobby", "bob", "i2")])
+    await store.commit([CloseRoom(number=number)])
+    assert await refused(store, join("lobby", "ada")) == "room_closed"
+    assert await refused(store, join("lobby", "bob")) == "room_closed"
+    assert [member.user for member in await store.members(number, 9)] == ["bob"]
+    assert await refused(store, join("lobby", "bob")) == "room_closed"
+    left = await perform(store, leave(number, "bob", "i2"), Left)
+    assert (left.last, left.members_count) == (True, 0)
+    assert await store.members(number, 9) == []
+
+
+async def test_who_asks_for_a_closed_room_of_strangers_is_in_it_no_more(store: Store) -> None:
+    ada, _ = await store.commit([match("ada"), match("bob")])
+    assert isinstance(ada, Matched)
+    number, room = ada.record.number, ada.record.room.id
+    await store.commit([CloseRoom(number=number)])
+    assert await refused(store, join(room, "ada", create=False)) == "room_closed"
+    assert [member.user for member in await store.members(number, 9)] == ["bob"]
+    assert await refused(store, join(room, "bob", create=False)) == "room_closed"
+    assert await store.members(number, 9) == []
+
+
 async def test_commands_on_one_room_take_effect_in_the_order_of_the_batch(store: Store) -> None:
     number = await make_room(store)
     answers = await store.commit(
