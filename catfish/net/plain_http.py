@@ -188,7 +188,7 @@ class _Exchange:
         answer = _Answer(self, head.method, closes=closes)
         try:
             await self._app(self._scope(head), answer.receive, answer.send)
-            if not answer.complete:
+            if not (answer.complete or answer.gone):
                 raise BadAnswer("it returned before its answer was complete")
         except Exception as error:
             if not answer.started:
@@ -280,7 +280,7 @@ class _Answer:
         """Whether anything of it may have been written."""
         self.complete = False
         self.gone = False
-        """The peer has left; what is sent is dropped."""
+        """The peer has left; what is sent is dropped, and may be left out."""
 
     async def receive(self) -> Message:
         """For the application: the request, which has no body; then, once that is so, that the peer has left."""

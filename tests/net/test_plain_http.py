@@ -79,6 +79,18 @@ class App:
             nursery.cancel_scope.cancel()
         await self.hello(scope, receive, send)
 
+    async def given_up(self, scope: Any, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def half_given_up(self, scope: Any, receive: Receive, send: Send) -> None:
+        await self.half(scope, receive, send)
+        await self.given_up(scope, receive, send)
+
+    async def fault_in_the_end(self, scope: Any, receive: Receive, send: Send) -> None:
+        await self.given_up(scope, receive, send)
+        raise ZeroDivisionError
+
     async def big(self, scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": bytes(20_000_000)})
@@ -255,6 +267,24 @@ async def test_a_client_that_leaves_while_it_waits_is_noticed() -> None:
         await peer.ask(get("/poll"))
         await trio.testing.wait_all_tasks_blocked(0.01)
     assert place.app.seen[1:] == ["http.disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [("/given_up", []), ("/half_given_up", []), ("/fault_in_the_end", ["serving a request failed"])],
+)
+async def test_who_has_left_needs_no_answer_but_a_fault_is_one(
+    path: str, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place()
+    async with place.connected() as peer:
+        await peer.ask(get("/hello") + get(path) + get("/never"))
+        await peer.stream.send_eof()
+        answers = await peer.hear_all()
+    assert answers.count(b"HTTP/1.1 200") == (2 if "half" in path else 1)  # what was answered arrives, and nothing more
+    assert answers.endswith(b"hel" if "half" in path else b"hello")
+    assert [each[1] for each in place.app.seen] == ["/hello", path]
+    assert [record.message for record in caplog.records] == logged
 
 
 async def test_a_request_that_comes_during_another_waits_for_its_turn() -> None:

@@ -205,6 +205,7 @@ def test_a_refusal_is_a_whole_answer() -> None:
         b"Connection: close\r\n"
         b"Content-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 4\r\n"
+        b"X-Content-Type-Options: nosniff\r\n"
         b"Allow: GET\r\n"
         b"\r\n"
         b"No.\n"
