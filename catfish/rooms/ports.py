@@ -237,8 +237,9 @@ class Store(Protocol):
         """The instance stops: its members are away from now on, and another instance may take them over at once."""
         ...
 
-    async def take_over(self, instance: str, limit: int) -> list[Taken]:
-        """Move the members of instances whose lease has ended to `instance`, marked as away.
+    async def take_over(self, instance: str, limit: int, *, stopped_only: bool = False) -> list[Taken]:
+        """Move the members of instances whose lease has ended to `instance`, marked as away; with `stopped_only` those of
+        instances alone that ended it themselves (`end_lease`).
 
         Returns:
             Also those who are away on `instance` already: they may have been lost later elsewhere, and then their grace

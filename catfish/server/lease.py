@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from catfish.config import Settings
-from catfish.rooms.ports import Figures, Store, StoreUnavailable, Taken
+from catfish.rooms.ports import Figures, Store, StoreUnavailable
 from catfish.server.departures import Departures
 from catfish.server.dependency import Dependency
 from catfish.server.supervisor import RETRY_S, RoomSupervisor
@@ -57,9 +57,9 @@ class Lease:
                     take_over_from = trio.current_time() + settings.lease_s
                 await self._supervisor.find_closed()
                 await self._supervisor.overlooked.find()
-                taken: list[Taken] = []
-                if trio.current_time() >= take_over_from:
-                    taken = await self._store.take_over(self._instance, TAKE_OVER_MAX)
+                taken = await self._store.take_over(
+                    self._instance, TAKE_OVER_MAX, stopped_only=trio.current_time() < take_over_from
+                )
             except StoreUnavailable as error:
                 take_over_from = trio.current_time() + settings.lease_s
                 self._database.failed("lease", error)

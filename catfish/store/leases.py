@@ -49,13 +49,13 @@ class TakeOver:
     def __init__(self) -> None:
         self._marker = Marker[list[Taken]]()
 
-    def run(self, connection: Connection, instance: str, limit: int) -> list[Taken]:
+    def run(self, connection: Connection, instance: str, limit: int, stopped_only: bool) -> list[Taken]:
         """An empty list: no dead instance has members any more."""
         taken = self._marker.settle(connection) or []
         attempts = 0
         while not taken:
             try:
-                found = self._transact(connection, instance, limit)
+                found = self._transact(connection, instance, limit, stopped_only)
             except psycopg.Error as error:
                 if connection.closed:
                     raise
@@ -72,7 +72,7 @@ class TakeOver:
                 taken = found
         return taken
 
-    def _transact(self, connection: Connection, instance: str, limit: int) -> list[Taken] | None:
+    def _transact(self, connection: Connection, instance: str, limit: int, stopped_only: bool) -> list[Taken] | None:
         """One transaction; None when there was nothing to take."""
         connection.execute(b"BEGIN")
         connection.execute(queries.MARK, self._marker.mark())
@@ -80,14 +80,17 @@ class TakeOver:
         connection.execute(queries.FORGET_JOURNALS)
         connection.execute(queries.FORGET_DEPARTED)
         connection.execute(moderation_queries.FORGET_PARTNERS)
-        numbers = [row[0] for row in connection.execute(queries.ROOMS_OF_THE_DEAD, (instance, Int8(limit)))]
-        taken = self._take(connection, instance, limit, numbers) if numbers else []
+        parameters = (instance, stopped_only, Int8(limit))
+        numbers = [row[0] for row in connection.execute(queries.ROOMS_OF_THE_DEAD, parameters)]
+        taken = self._take(connection, instance, limit, stopped_only, numbers) if numbers else []
         self._marker.about_to_commit(taken)
         connection.execute(b"COMMIT")
         self._marker.told()
         return taken if numbers else None
 
-    def _take(self, connection: Connection, instance: str, limit: int, numbers: Sequence[int]) -> list[Taken]:
+    def _take(
+        self, connection: Connection, instance: str, limit: int, stopped_only: bool, numbers: Sequence[int]
+    ) -> list[Taken]:
         rooms = Rooms()
         for row in _rows(connection, queries.LOCK, (int8s(numbers),)):
             rooms.add(room_from_row(row))
@@ -95,7 +98,8 @@ class TakeOver:
         # Matching lets people back into their room without locking it.
         _rows(connection, queries.LOCK_STRANGERS, (int8s(matched),))
         ended: dict[tuple[RoomState, str], dict[str, int]] = {}
-        for number, user, dead, lease_until in _rows(connection, queries.DEAD_IN, (instance, int8s(numbers))):
+        dead_in = _rows(connection, queries.DEAD_IN, (instance, stopped_only, int8s(numbers)))
+        for number, user, dead, lease_until in dead_in:
             key = rooms.by_number[number], user
             if key in ended or len(ended) < limit:
                 ended.setdefault(key, {})[dead] = lease_until

@@ -130,9 +130,9 @@ class PostgresStore(Store):
     async def end_lease(self, instance: str) -> None:
         await self._pool.run(partial(leases.end, instance=instance), abandon=False)
 
-    async def take_over(self, instance: str, limit: int) -> list[Taken]:
+    async def take_over(self, instance: str, limit: int, *, stopped_only: bool = False) -> list[Taken]:
         async with self._taking_over:
             return await self._pool.run(
-                partial(self._take_over.run, instance=instance, limit=limit),
+                partial(self._take_over.run, instance=instance, limit=limit, stopped_only=stopped_only),
                 abandon=False,
             )

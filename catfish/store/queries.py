@@ -341,12 +341,13 @@ END_LEASE: Final = statement(
 )
 ROOMS_OF_THE_DEAD: Final = statement("""
 SELECT DISTINCT m.room FROM instances i JOIN members m ON m.instance_id = i.id
-WHERE i.lease_until <= statement_timestamp() AND i.id <> %b
+WHERE i.lease_until <= statement_timestamp() AND i.id <> %b AND (i.stopped_at IS NOT NULL OR NOT %b)
 ORDER BY m.room LIMIT %b
 """)
 DEAD_IN: Final = statement("""
 SELECT m.room, m.user_id, i.id, i.lease_until FROM instances i JOIN members m ON m.instance_id = i.id
-WHERE i.lease_until <= statement_timestamp() AND i.id <> %b AND m.room = ANY (%b)
+WHERE i.lease_until <= statement_timestamp() AND i.id <> %b AND (i.stopped_at IS NOT NULL OR NOT %b)
+    AND m.room = ANY (%b)
 ORDER BY m.room, m.position
 """)
 FORGET_INSTANCES: Final = statement("""

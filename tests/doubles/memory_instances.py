@@ -26,6 +26,10 @@ class Instances:
     def stopped(self, instance: str) -> None:
         self._stopped.add(instance)
 
+    def has_stopped(self, instance: str) -> bool:
+        """It ended its lease itself."""
+        return instance in self._stopped
+
     def records(self) -> list[InstanceRecord]:
         now = self._now()
         records = []

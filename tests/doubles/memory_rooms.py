@@ -85,12 +85,12 @@ class MemoryRooms:
             self.instances.stopped(instance)
             self.shelf.leases[instance] = min(self.shelf.leases[instance], self.shelf.now())
 
-    def take_over(self, instance: str, limit: int) -> list[Taken]:
+    def take_over(self, instance: str, limit: int, stopped_only: bool) -> list[Taken]:
         taken: list[Taken] = []
         for room in self.shelf.rooms.values():
             for user in sorted(room.users()):
                 if len(taken) < limit:
-                    moved = self._take_over_user(room, user, instance)
+                    moved = self._take_over_user(room, user, instance, stopped_only)
                     if moved is not None:
                         member = self.shelf.member(room, user)
                         assert moved.away_since is not None
@@ -269,13 +269,15 @@ class MemoryRooms:
 
     # Members
 
-    def _take_over_user(self, room: StoredRoom, user: str, instance: str) -> Presence | None:
+    def _take_over_user(self, room: StoredRoom, user: str, instance: str, stopped_only: bool) -> Presence | None:
         """Move what dead instances hold of a user; None when there is none, or the user is present on `instance`."""
         now = self.shelf.now()
         dead = [
             presence
             for presence in room.of_user(user)
-            if presence.instance != instance and self.shelf.leases.get(presence.instance, now + 1) <= now
+            if presence.instance != instance
+            and self.shelf.leases.get(presence.instance, now + 1) <= now
+            and (not stopped_only or self.instances.has_stopped(presence.instance))
         ]
         if not dead:
             return None

@@ -139,9 +139,9 @@ class MemoryStore(Store):
         self._rooms.end_lease(instance)
         self._lose(fail)
 
-    async def take_over(self, instance: str, limit: int) -> list[Taken]:
+    async def take_over(self, instance: str, limit: int, *, stopped_only: bool = False) -> list[Taken]:
         fail = await self._gate()
-        taken = self._rooms.take_over(instance, limit)
+        taken = self._rooms.take_over(instance, limit, stopped_only)
         self._lose(fail)
         return taken
 

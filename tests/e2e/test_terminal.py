@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,12 @@ async def pipe(*arguments: str, typed: bytes) -> subprocess.CompletedProcess[byt
 async def test_people_in_terminals_and_a_script_talk_across_a_restart(server: ServerProcess) -> None:
     at = ("--url", server.url, "--name")
     with trio.fail_after(TIMEOUT_S):
-        async with (
-            pseudo_terminal("chat", "lobby", *at, "Ann") as ann,
-            pseudo_terminal("chat", "lobby", *at, "Bob") as bob,
-        ):
-            await ann.shows("In lobby.", "Ann>", "2 here")
+        async with AsyncExitStack() as terminals:
+            # Whoever comes first makes the room, and may then delete what others write there.
+            ann = await terminals.enter_async_context(pseudo_terminal("chat", "lobby", *at, "Ann"))
+            await ann.shows("In lobby.")
+            bob = await terminals.enter_async_context(pseudo_terminal("chat", "lobby", *at, "Bob"))
+            await ann.shows("Ann>", "2 here")
             await bob.shows("In lobby.", "Bob>", "2 here")
             await ann.type("hello Bob\r")
             await bob.shows("#1 Ann: hello Bob")

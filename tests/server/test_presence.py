@@ -250,3 +250,17 @@ async def test_draining_tells_everyone_when_to_come_back(server: Server, autojum
     hints = [client.heard("server:draining")[0]["reconnectAfterMs"] for client in clients]
     assert all(0 <= hint <= 3_000 for hint in hints)
     assert len(set(hints)) > 10
+
+
+async def test_who_leaves_right_after_a_restart_has_left_and_is_not_gone_later(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store = MemoryStore()
+    before = await start_server(nursery, store)
+    await before.join("lobby", "ann", "bob")
+    await before.instance.finish()
+    after = await start_server(nursery, store)
+    ann, bob = await after.join("lobby", "ann", "bob")
+    await bob.ask("room:leave", {"room": "lobby"})
+    await trio.sleep(60)
+    assert ann.heard("room:left") == [{**GONE, "reason": "left"}]

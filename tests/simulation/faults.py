@@ -107,10 +107,13 @@ class StorePath(Store):
     async def end_lease(self, instance: str) -> None:
         await self._call(lambda: self._store.end_lease(instance))
 
-    async def take_over(self, instance: str, limit: int) -> list[Taken]:
+    async def take_over(self, instance: str, limit: int, *, stopped_only: bool = False) -> list[Taken]:
         """As the real one does, it reports what an earlier call moved whose answer was lost."""
         await self._travel()
-        taken, self._untold = self._untold or await self._store.take_over(instance, limit), []
+        taken, self._untold = (
+            self._untold or await self._store.take_over(instance, limit, stopped_only=stopped_only),
+            [],
+        )
         try:
             await self._travel()
         except StoreUnavailable:

@@ -369,6 +369,20 @@ async def test_members_of_an_instance_that_died_are_away_since_its_lease_ended(s
     assert not await store.renew_lease("i1", 60)
 
 
+async def test_of_instances_that_ended_those_that_stopped_may_be_taken_over_first(store: Store) -> None:
+    await store.renew_lease("i1", 0.001)
+    await store.renew_lease("i2", 60)
+    number = await make_room(store, "lobby", "ada")
+    await store.commit([join("lobby", "bob", "i2")])
+    await store.end_lease("i2")
+    await trio.sleep(0.01)
+    (taken,) = await store.take_over("i3", 10, stopped_only=True)
+    assert (taken.record.number, taken.member.user) == (number, "bob")
+    assert await store.take_over("i3", 10, stopped_only=True) == []
+    (taken,) = await store.take_over("i3", 10)
+    assert taken.member.user == "ada"
+
+
 async def test_a_member_who_is_present_on_the_new_instance_is_not_reported(store: Store) -> None:
     await store.renew_lease("i1", 60)
     number = await make_room(store, "lobby", "ada", "bob")
