@@ -238,8 +238,10 @@ class Store(Protocol):
         ...
 
     async def take_over(self, instance: str, limit: int, *, stopped_only: bool = False) -> list[Taken]:
-        """Move the members of instances whose lease has ended to `instance`, marked as away; with `stopped_only` those of
-        instances alone that ended it themselves (`end_lease`).
+        """Move the members of instances whose lease has ended to `instance`, marked as away.
+
+        Args:
+            stopped_only: of those alone that ended their lease themselves (`end_lease`).
 
         Returns:
             Also those who are away on `instance` already: they may have been lost later elsewhere, and then their grace
