@@ -135,9 +135,10 @@ async def test_nobody_slips_in_or_speaks_while_it_is_banned_elsewhere(database_u
 
     async def insist(store: PostgresStore, number: int, done: trio.Event) -> None:
         while True:
+            banned = done.is_set()
             answers = await store.commit([join("lobby", "bob", "i2"), send(number, "bob")])
             said.extend(answer.message.seq for answer in answers if isinstance(answer, Sent))
-            if done.is_set():
+            if banned:
                 assert [answer.code for answer in answers if isinstance(answer, Rejected)] == ["banned", "banned"]
                 return
 
