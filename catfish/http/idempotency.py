@@ -88,11 +88,7 @@ class Idempotency:
 
     async def _remember(self, name: str, response: Response | None) -> None:
         try:
-            if (
-                response is None
-                or response.status_code >= 400
-                or "no-store" in response.headers.get("cache-control", "")
-            ):
+            if response is None or not _is_kept(response):
                 await self._answers.release(name)
             else:
                 kind = response.headers.get("content-type", "application/json")

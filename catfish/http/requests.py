@@ -70,11 +70,6 @@ async def read(request: Request, settings: Settings, kind: type[T]) -> T:
     return decode_json(await read_body(request, settings), kind)
 
 
-async def read_object(request: Request, settings: Settings) -> dict[str, Any]:
-    """The body, which must be an object. Rejected: as `read`."""
-    return await read(request, settings, dict)
-
-
 def parameter(request: Request, name: str) -> str | None:
     """A parameter of the query; None when it is not there, or empty.
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import psycopg
 from psycopg.types.numeric import Int8
 
 from catfish.rooms.codes import normalise_code
 from catfish.rooms.model import RoomKind
 from catfish.rooms.ports import Figures, InstanceRecord, ListedRoom, RoomsPage
+from catfish.store.account_rows import find
 from catfish.store.connection import Connection
 from catfish.store.pool import Pool
 from catfish.store.queries import ROOM_COLUMNS, ROOM_COUNTED, statement
@@ -93,9 +93,5 @@ def _instances(connection: Connection) -> list[InstanceRecord]:
 
 
 def _listed(connection: Connection, query: bytes, parameters: dict[str, Any]) -> list[ListedRoom]:
-    try:
-        rows = connection.cursor(binary=True).execute(query, parameters).fetchall()
-    except (psycopg.DataError, UnicodeEncodeError):
-        # No text that Postgres cannot hold names a room.
-        return []
+    rows = find(connection, query, parameters)
     return [ListedRoom(record=record_from_row(row), closed_at=row[ROOM_COLUMNS]) for row in rows]

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import psycopg
 from psycopg.types.numeric import Int8
 
 from catfish.rooms.accounts import Account, Conversation, Overview
-from catfish.store.account_rows import ACCOUNT, Row, account_from_row, fetch
+from catfish.store.account_rows import ACCOUNT, Row, account_from_row, fetch, find
 from catfish.store.arrays import int8s, text, texts
 from catfish.store.connection import Connection
 from catfish.store.queries import MESSAGE, statement
@@ -130,10 +129,7 @@ def conversations(connection: Connection, account: str, limit: int) -> list[Over
 
 
 def may_enter(connection: Connection, room: str, account: str) -> bool:
-    try:
-        rows = fetch(connection, MAY_ENTER, (account, room))
-    except (psycopg.DataError, UnicodeEncodeError):
-        return True  # no text that Postgres cannot hold is the name of a conversation
+    rows = find(connection, MAY_ENTER, (account, room))
     return bool(rows[0][0]) if rows else True
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Literal
 
-import psycopg
 from psycopg.types.numeric import Float8, Int4, Int8
 
 from catfish.rooms import directory as ports
 from catfish.rooms.directory import KeptAnswer, MembersPage, PresentIn
 from catfish.rooms.model import Member
-from catfish.store.account_rows import fetch
+from catfish.store.account_rows import fetch, find
 from catfish.store.connection import Connection
 from catfish.store.pool import Pool
 from catfish.store.queries import ROOM_COUNTED, statement
@@ -27,7 +26,6 @@ WHERE m.room = %b GROUP BY m.user_id HAVING min(m.position) > %b ORDER BY min(m.
 """,
     member=MEMBER,
 )
-IS_MEMBER: Final = b"SELECT EXISTS (SELECT FROM members WHERE room = %b AND user_id = %b)"
 PRESENCE: Final = statement(
     """
 SELECT {room}, p.name, p.since, p.away FROM (
@@ -63,11 +61,8 @@ class Directory(ports.Directory):
     async def members(self, number: int, after: int, limit: int) -> MembersPage:
         return await self._pool.run(partial(_members, number=number, after=after, limit=limit))
 
-    async def is_member(self, number: int, user: str) -> bool:
-        return bool(await self._pool.run(partial(_rows, query=IS_MEMBER, parameters=(Int8(number), user))) == [(True,)])
-
     async def presence(self, user: str, limit: int) -> list[PresentIn]:
-        rows = await self._pool.run(partial(_rows, query=PRESENCE, parameters=(user, Int8(limit))))
+        rows = await self._pool.run(partial(find, query=PRESENCE, parameters=(user, Int8(limit))))
         return [
             PresentIn(
                 record=record_from_row(row),
@@ -101,13 +96,6 @@ class Answers(ports.Answers):
             connection.execute(query, parameters)
 
         await self._pool.run(work, abandon=False)
-
-
-def _rows(connection: Connection, query: bytes, parameters: Any) -> list[tuple[Any, ...]]:
-    try:
-        return fetch(connection, query, parameters)
-    except (psycopg.DataError, UnicodeEncodeError):
-        return []
 
 
 def _members(connection: Connection, number: int, after: int, limit: int) -> MembersPage:

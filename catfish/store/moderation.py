@@ -13,8 +13,8 @@ from psycopg.types.numeric import Int8
 from catfish.rooms import moderation as ports
 from catfish.rooms.model import Message, Role
 from catfish.rooms.moderation import NewReport, Removal, Report, ReportsPage, Seen, Standing, StandingsPage
-from catfish.store.account_rows import Row, fetch
-from catfish.store.arrays import Text, int8, int8s, text, texts
+from catfish.store.account_rows import Row, fetch, find
+from catfish.store.arrays import Text, Unstorable, int8, int8s, text, texts
 from catfish.store.connection import Connection
 from catfish.store.moderation_queries import APART
 from catfish.store.pool import Pool
@@ -72,19 +72,20 @@ class Moderation(ports.Moderation):
         self._reader = reader
 
     async def seen(self, number: int, user: str) -> Seen:
-        rows = await self._reader.rows(SEEN, (int8(number), text(user)))
+        try:
+            rows = await self._reader.rows(SEEN, (int8(number), text(user)))
+        except (psycopg.DataError, Unstorable):
+            rows = []  # no text that Postgres cannot hold is anybody
         role, muted_until, banned_until, now, present = rows[0] if rows else (None, None, None, 0, False)
         return Seen(standing=_standing(user, role, muted_until, banned_until), present=present, now=now)
 
     async def standings(self, number: int, after: str, limit: int) -> StandingsPage:
-        rows = await self._pool.run(partial(_rows, query=STANDINGS, parameters=(Int8(number), after, Int8(limit + 1))))
+        rows = await self._pool.run(partial(find, query=STANDINGS, parameters=(Int8(number), after, Int8(limit + 1))))
         return StandingsPage(standings=[_standing(*row) for row in rows[:limit]], more=len(rows) > limit)
 
     async def mutes(self, numbers: Sequence[int]) -> dict[int, dict[str, int]]:
         found: dict[int, dict[str, int]] = {}
-        for number, user, until in await self._pool.run(
-            partial(_rows, query=MUTES, parameters=(int8s(list(numbers)),))
-        ):
+        for number, user, until in await self._pool.run(partial(find, query=MUTES, parameters=(int8s(list(numbers)),))):
             found.setdefault(number, {})[user] = until
         return found
 
@@ -100,7 +101,7 @@ class Moderation(ports.Moderation):
         return bool(await self._pool.run(partial(fetch, query=query, parameters=(user, other)), abandon=False))
 
     async def blocked(self, user: str, limit: int) -> list[str]:
-        rows = await self._pool.run(partial(_rows, query=BLOCKED, parameters=(user, Int8(limit))))
+        rows = await self._pool.run(partial(find, query=BLOCKED, parameters=(user, Int8(limit))))
         return [name for (name,) in rows]
 
     async def apart(self, users: Sequence[str]) -> dict[str, set[str]]:
@@ -124,13 +125,6 @@ class Moderation(ports.Moderation):
 
     async def handle(self, id: int) -> bool:
         return bool(await self._pool.run(partial(fetch, query=HANDLE, parameters=(Int8(id),)), abandon=False))
-
-
-def _rows(connection: Connection, query: bytes, parameters: Any) -> list[Row]:
-    try:
-        return fetch(connection, query, parameters)
-    except (psycopg.DataError, UnicodeEncodeError):
-        return []
 
 
 def _standing(user: str, role: str | None, muted_until: int | None, banned_until: int | None) -> Standing:

@@ -47,9 +47,9 @@ async def test_a_user_is_found_in_all_rooms_on_all_instances(postgres: PostgresS
     assert [each.member.away for each in await postgres.directory.presence("ann", 1)] == [True]
     assert await postgres.directory.presence("nobody", 10) == []
     assert await postgres.directory.presence("a\0b", 10) == []
-    assert await postgres.directory.is_member(first, "ann")
-    assert not await postgres.directory.is_member(first, "bob")
-    assert not await postgres.directory.is_member(first, "a\0b")
+    assert (await postgres.moderation.seen(first, "ann")).present
+    assert not (await postgres.moderation.seen(first, "bob")).present
+    assert not (await postgres.moderation.seen(first, "a\0b")).present
 
 
 async def test_an_answer_is_given_again(postgres: PostgresStore) -> None:
